@@ -1,0 +1,261 @@
+// integrate_fire on a CPU. Specification: fastsnn/ops/integrate_fire/reference.py.
+//
+//     h[t] = v[t-1] + scale[c] * x[t] + shift[c]     charge, with batch norm's affine in front
+//     s[t] = h[t] >= v_threshold                     fire
+//     v[t] = v_reset where s[t] else h[t]            reset
+//     y[t] = s[t] (+) residual[t]                    junction: add, and, iand, and_not
+//
+// A thread owns a range of neurons and walks it in blocks: v stays in the first-level cache while
+// the T steps stream past. The backward pass walks forward once to recompute h bit for bit, then
+// back. Nothing is contracted into FMAs (-ffp-contract=off), so spikes equal the reference's.
+// This file is compiled once per instruction set; the including file opens the namespace.
+
+constexpr int64_t BLOCK = 1024;         // neurons: 4 KiB of voltage
+constexpr int64_t TRACE = 16 * BLOCK;   // floats of recomputed h: 64 KiB, well inside the L2
+
+inline float load(const float* p) { return *p; }
+inline void store(float* p, float value) { *p = value; }
+
+struct bfloat16 { uint16_t bits; };
+inline float load(const bfloat16* p) {
+  union { uint32_t u; float f; } c;
+  c.u = uint32_t(p->bits) << 16;
+  return c.f;
+}
+inline void store(bfloat16* p, float value) {  // round to nearest even; NaN stays NaN
+  union { float f; uint32_t u; } c;
+  c.f = value;
+  const uint32_t rounded = (c.u + 0x7FFFu + ((c.u >> 16) & 1u)) >> 16;
+  p->bits = uint16_t(value != value ? 0x7FC0u : rounded);
+}
+
+template <int CHARGE>
+inline float charged(float v, float x, float rest, float tau) {
+  if (CHARGE == INTEGRATE) return v + x;
+  if (CHARGE == LEAK_DECAY_INPUT) return v + (x - (v - rest)) / tau;
+  return v - (v - rest) / tau + x;
+}
+
+inline float exponential(float x) {  // within 2 ulp on [-87, 88]; plain arithmetic, so it vectorises
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 88.0f ? 88.0f : x;
+  const float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;  // nearest integer
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  union { int32_t i; float f; } power;
+  power.i = (int32_t(n) + 127) << 23;
+  return (p * r * r + r + 1.0f) * power.f;
+}
+
+struct Width {  // a surrogate's constants, rounded once as torch rounds a Python scalar
+  float a, b;
+  Width(int32_t surrogate, double alpha) {
+    if (surrogate == ATAN) a = float(3.14159265358979323846 / 2 * alpha), b = float(alpha / 2);
+    else if (surrogate == SIGMOID) a = float(alpha), b = a;
+    else if (surrogate == TRIANGLE) a = float(alpha * alpha), b = float(alpha);
+    else a = float(0.5 / alpha), b = float(alpha);
+  }
+};
+
+template <int SURROGATE>
+inline float surrogate_gradient(float u, Width w) {
+  if (SURROGATE == ATAN) {
+    const float z = u * w.a;
+    return 1.0f / (1.0f + z * z) * w.b;
+  }
+  if (SURROGATE == SIGMOID) {
+    const float s = 1.0f / (1.0f + exponential(-(u * w.a)));
+    const float gradient = (1.0f - s) * s * w.a;
+    return u != u ? u : gradient;
+  }
+  const float distance = __builtin_fabsf(u);
+  if (SURROGATE == TRIANGLE) {
+    const float d = w.b - w.a * distance;
+    return d < 0.0f ? 0.0f : d;
+  }
+  return distance < w.a ? w.b : 0.0f;
+}
+
+// One step of one block: updates v, writes spikes or (for the backward pass) h.
+template <class IN, class OUT, bool AFFINE, int CHARGE, bool HARD, bool EMIT_H>
+void fire_block(const IN* __restrict x, OUT* __restrict out, float* __restrict v, const float* __restrict scale,
+                const float* __restrict shift, int64_t n, float threshold, float reset, float tau) {
+  const float rest = HARD ? reset : 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    float current = load(x + i);
+    if (AFFINE) current = current * scale[i] + shift[i];
+    const float h = charged<CHARGE>(v[i], current, rest, tau);
+    const float spike = h >= threshold ? 1.0f : 0.0f;
+    v[i] = HARD ? (h >= threshold ? reset : h) : h - spike * threshold;
+    store(out + i, EMIT_H ? h : spike);
+  }
+}
+
+template <class IN, class OUT, bool EMIT_H>
+using FireBlock = void (*)(const IN*, OUT*, float*, const float*, const float*, int64_t, float, float, float);
+
+template <class IN, class OUT, bool EMIT_H, bool AFFINE, bool HARD>
+FireBlock<IN, OUT, EMIT_H> choose_charge(int32_t charge) {
+  if (charge == INTEGRATE) return fire_block<IN, OUT, AFFINE, INTEGRATE, HARD, EMIT_H>;
+  if (charge == LEAK_DECAY_INPUT) return fire_block<IN, OUT, AFFINE, LEAK_DECAY_INPUT, HARD, EMIT_H>;
+  return fire_block<IN, OUT, AFFINE, LEAK_ONLY, HARD, EMIT_H>;
+}
+
+template <class IN, class OUT, bool EMIT_H>
+FireBlock<IN, OUT, EMIT_H> choose_fire(const IntegrateFire& a) {
+  if (a.scale) return a.hard_reset ? choose_charge<IN, OUT, EMIT_H, true, true>(a.charge)
+                                   : choose_charge<IN, OUT, EMIT_H, true, false>(a.charge);
+  return a.hard_reset ? choose_charge<IN, OUT, EMIT_H, false, true>(a.charge)
+                      : choose_charge<IN, OUT, EMIT_H, false, false>(a.charge);
+}
+
+template <class S>
+void join_block(const float* __restrict s, const S* __restrict r, S* __restrict y, int64_t n, int32_t junction) {
+  if (junction == ADD) for (int64_t i = 0; i < n; ++i) store(y + i, s[i] + load(r + i));
+  else if (junction == AND) for (int64_t i = 0; i < n; ++i) store(y + i, s[i] * load(r + i));
+  else if (junction == IAND) for (int64_t i = 0; i < n; ++i) store(y + i, load(r + i) * (1.0f - s[i]));
+  else for (int64_t i = 0; i < n; ++i) store(y + i, s[i] * (1.0f - load(r + i)));
+}
+
+// Gradients through the junction: of the spikes into gs, of the residual into gr (not for add, where it is g itself).
+template <class S>
+void unjoin_block(const S* __restrict g, const S* __restrict r, const float* __restrict h, float* __restrict gs,
+                  S* __restrict gr, int64_t n, int32_t junction, float threshold) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float gi = load(g + i), ri = load(r + i), spike = h[i] >= threshold ? 1.0f : 0.0f;
+    if (junction == AND) gs[i] = gi * ri, store(gr + i, gi * spike);
+    else if (junction == IAND) gs[i] = -(gi * ri), store(gr + i, gi * (1.0f - spike));
+    else gs[i] = gi * (1.0f - ri), store(gr + i, -(gi * spike));
+  }
+}
+
+template <int CHARGE, bool HARD, bool DETACH, int SURROGATE>
+void unfire_block(const float* __restrict gs, const float* __restrict h, float* __restrict carry, float* __restrict gx,
+                  int64_t n, float threshold, float reset, float tau, Width width) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float sg = surrogate_gradient<SURROGATE>(h[i] - threshold, width);
+    float past = carry[i];
+    if (HARD && DETACH) past = h[i] >= threshold ? 0.0f : past;
+    if (HARD && !DETACH) past *= (h[i] >= threshold ? 0.0f : 1.0f) + (reset - h[i]) * sg;
+    if (!HARD && !DETACH) past *= 1.0f - threshold * sg;
+    const float gh = gs[i] * sg + past;
+    if (CHARGE == INTEGRATE) {
+      gx[i] = carry[i] = gh;
+    } else {
+      const float leak = gh / tau;
+      gx[i] = CHARGE == LEAK_DECAY_INPUT ? leak : gh;
+      carry[i] = gh - leak;
+    }
+  }
+}
+
+using UnfireBlock = void (*)(const float*, const float*, float*, float*, int64_t, float, float, float, Width);
+
+template <int CHARGE, bool HARD, bool DETACH>
+UnfireBlock choose_surrogate(int32_t surrogate) {
+  if (surrogate == ATAN) return unfire_block<CHARGE, HARD, DETACH, ATAN>;
+  if (surrogate == SIGMOID) return unfire_block<CHARGE, HARD, DETACH, SIGMOID>;
+  if (surrogate == TRIANGLE) return unfire_block<CHARGE, HARD, DETACH, TRIANGLE>;
+  return unfire_block<CHARGE, HARD, DETACH, RECTANGLE>;
+}
+
+template <int CHARGE>
+UnfireBlock choose_reset(const IntegrateFire& a) {
+  if (a.hard_reset) return a.detach_reset ? choose_surrogate<CHARGE, true, true>(a.surrogate)
+                                          : choose_surrogate<CHARGE, true, false>(a.surrogate);
+  return a.detach_reset ? choose_surrogate<CHARGE, false, true>(a.surrogate)
+                        : choose_surrogate<CHARGE, false, false>(a.surrogate);
+}
+
+inline UnfireBlock choose_unfire(const IntegrateFire& a) {
+  if (a.charge == INTEGRATE) return choose_reset<INTEGRATE>(a);
+  if (a.charge == LEAK_DECAY_INPUT) return choose_reset<LEAK_DECAY_INPUT>(a);
+  return choose_reset<LEAK_ONLY>(a);
+}
+
+// v at the start of a block, and the affine of each neuron's channel.
+inline void open_block(const IntegrateFire& a, int64_t first, int64_t n, float* v, float* scale, float* shift) {
+  for (int64_t i = 0; i < n; ++i) v[i] = a.v_init ? a.v_init[first + i] : (a.hard_reset ? a.v_reset : 0.0f);
+  if (!a.scale) return;
+  int64_t channel = (first / a.channel_inner) % a.channels, left = a.channel_inner - first % a.channel_inner;
+  for (int64_t i = 0; i < n; ++i) {
+    scale[i] = a.scale[channel];
+    shift[i] = a.shift[channel];
+    if (--left == 0) left = a.channel_inner, channel = channel + 1 == a.channels ? 0 : channel + 1;
+  }
+}
+
+template <class S>
+void forward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
+  const auto spikes = choose_fire<S, S, false>(a);
+  const auto spikes_then_join = choose_fire<S, float, false>(a);
+  float v[BLOCK], scale[BLOCK], shift[BLOCK], s[BLOCK];
+  for (int64_t first = begin; first < end; first += BLOCK) {
+    const int64_t n = end - first < BLOCK ? end - first : BLOCK;
+    open_block(a, first, n, v, scale, shift);
+    for (int64_t t = 0; t < a.steps; ++t) {
+      const int64_t at = t * a.neurons + first;
+      const S* x = static_cast<const S*>(a.x) + at;
+      S* y = static_cast<S*>(a.out) + at;
+      if (a.junction == NONE) {
+        spikes(x, y, v, scale, shift, n, a.v_threshold, a.v_reset, a.tau);
+      } else {
+        spikes_then_join(x, s, v, scale, shift, n, a.v_threshold, a.v_reset, a.tau);
+        join_block(s, static_cast<const S*>(a.residual) + at, y, n, a.junction);
+      }
+    }
+  }
+}
+
+template <class S>
+void backward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
+  const auto recompute = choose_fire<S, float, true>(a);
+  const auto unfire = choose_unfire(a);
+  const Width width(a.surrogate, a.alpha);
+  const bool joined = a.junction == AND || a.junction == IAND || a.junction == AND_NOT;
+  const bool is_float = a.storage == FLOAT32, scaled = a.scale && a.through_affine;
+  float v[BLOCK], scale[BLOCK], shift[BLOCK], spike_gradient[BLOCK], x_gradient[BLOCK];
+  int64_t size = TRACE / a.steps;  // neurons whose whole h fits in the trace
+  size = size < 16 ? 16 : size > BLOCK ? BLOCK : size / 16 * 16;
+  float* h = new float[size * a.steps];
+  for (int64_t first = begin; first < end; first += size) {
+    const int64_t n = end - first < size ? end - first : size;
+    open_block(a, first, n, v, scale, shift);
+    for (int64_t t = 0; t < a.steps; ++t)
+      recompute(static_cast<const S*>(a.x) + t * a.neurons + first, h + t * size, v, scale, shift, n, a.v_threshold,
+                a.v_reset, a.tau);
+    float* carry = v;
+    for (int64_t i = 0; i < n; ++i) carry[i] = 0.0f;
+    for (int64_t t = a.steps - 1; t >= 0; --t) {
+      const int64_t at = t * a.neurons + first;
+      const S* g = static_cast<const S*>(a.grad_out) + at;
+      S* gx = static_cast<S*>(a.grad_x) + at;
+      const float* gs = spike_gradient;
+      if (joined) unjoin_block(g, static_cast<const S*>(a.residual) + at, h + t * size, spike_gradient,
+                               static_cast<S*>(a.grad_residual) + at, n, a.junction, a.v_threshold);
+      else if (is_float) gs = reinterpret_cast<const float*>(g);
+      else for (int64_t i = 0; i < n; ++i) spike_gradient[i] = load(g + i);
+      float* target = is_float && !scaled ? reinterpret_cast<float*>(gx) : x_gradient;
+      unfire(gs, h + t * size, carry, target, n, a.v_threshold, a.v_reset, a.tau, width);
+      if (scaled) for (int64_t i = 0; i < n; ++i) store(gx + i, x_gradient[i] * scale[i]);
+      else if (!is_float) for (int64_t i = 0; i < n; ++i) store(gx + i, x_gradient[i]);
+    }
+    if (a.grad_v_init) for (int64_t i = 0; i < n; ++i) a.grad_v_init[first + i] = carry[i];
+  }
+  delete[] h;
+}
+
+void integrate_fire_forward(int64_t begin, int64_t end, void* arguments) {
+  const auto& a = *static_cast<const IntegrateFire*>(arguments);
+  a.storage == FLOAT32 ? forward_range<float>(a, begin, end) : forward_range<bfloat16>(a, begin, end);
+}
+
+void integrate_fire_backward(int64_t begin, int64_t end, void* arguments) {
+  const auto& a = *static_cast<const IntegrateFire*>(arguments);
+  a.storage == FLOAT32 ? backward_range<float>(a, begin, end) : backward_range<bfloat16>(a, begin, end);
+}

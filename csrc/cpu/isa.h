@@ -1,0 +1,25 @@
+// One source, three instruction sets: kernels.inl is compiled once per namespace below, and the
+// best one the processor has is chosen when the library is loaded. (Function attributes such as
+// target_clones do not reach templates, hence the pragmas.)
+#pragma once
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define FASTSNN_X86 1
+#else
+#define FASTSNN_X86 0
+#endif
+
+#if defined(__clang__)
+#define FASTSNN_PRAGMA(text) _Pragma(#text)
+#define FASTSNN_TARGET_AVX512 \
+  FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function))
+#define FASTSNN_TARGET_AVX2 \
+  FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx2"))), apply_to = function))
+#define FASTSNN_TARGET_END FASTSNN_PRAGMA(clang attribute pop)
+#else
+#define FASTSNN_TARGET_AVX512 \
+  _Pragma("GCC push_options") \
+  _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512\")")
+#define FASTSNN_TARGET_AVX2 _Pragma("GCC push_options") _Pragma("GCC target(\"avx2\")")
+#define FASTSNN_TARGET_END _Pragma("GCC pop_options")
+#endif

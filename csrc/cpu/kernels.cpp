@@ -1,0 +1,112 @@
+// The CPU kernels as a plain C library: three copies of each, one per instruction set, behind four
+// functions. Python loads it with ctypes and lends it torch's own thread pool.
+//
+//     g++ -O3 -std=c++17 -ffp-contract=off -fno-math-errno -fno-trapping-math -shared -fPIC kernels.cpp
+#include <cstdint>
+
+#include "arguments.h"
+#include "isa.h"
+
+namespace fastsnn {
+
+using Range = void (*)(int64_t begin, int64_t end, void* arguments);
+struct Kernels { Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step; };
+
+namespace baseline {
+#include "integrate_fire.inl"
+#include "phase_encode.inl"
+#include "attack_step.inl"
+constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step};
+}  // namespace baseline
+
+#if FASTSNN_X86
+FASTSNN_TARGET_AVX2
+namespace avx2 {
+#include "integrate_fire.inl"
+#include "phase_encode.inl"
+#include "attack_step.inl"
+constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step};
+}  // namespace avx2
+FASTSNN_TARGET_END
+
+FASTSNN_TARGET_AVX512
+namespace avx512 {
+#include "integrate_fire.inl"
+#include "phase_encode.inl"
+#include "attack_step.inl"
+constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step};
+}  // namespace avx512
+FASTSNN_TARGET_END
+#endif
+
+struct Isa { const char* name; const Kernels* kernels; };
+
+// The best first: the instruction sets this processor has.
+int available(Isa* list) {
+  int n = 0;
+#if FASTSNN_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    list[n++] = {"avx512", &avx512::KERNELS};
+  if (__builtin_cpu_supports("avx2")) list[n++] = {"avx2", &avx2::KERNELS};
+#endif
+  list[n++] = {"baseline", &baseline::KERNELS};
+  return n;
+}
+
+Isa chosen = [] { Isa list[3]; available(list); return list[0]; }();
+
+// torch_parallel_for of libtorch (stable C interface since torch 2.10), or null: run in this thread.
+using ParallelFor = int32_t (*)(int64_t, int64_t, int64_t, Range, void*);
+ParallelFor parallel_for = nullptr;
+
+int32_t run(Range range, int64_t count, int64_t grain, void* arguments) {
+  if (count <= 0) return 0;
+  if (parallel_for && count > grain) return parallel_for(0, count, grain, range, arguments);
+  range(0, count, arguments);
+  return 0;
+}
+
+constexpr int64_t GRAIN = 32768;  // elements below which a second thread costs more than it brings
+
+}  // namespace fastsnn
+
+#define FASTSNN_API __attribute__((visibility("default")))
+
+extern "C" {
+
+
+FASTSNN_API void fastsnn_use_parallel_for(void* function) { fastsnn::parallel_for = reinterpret_cast<fastsnn::ParallelFor>(function); }
+
+// Name of the i-th instruction set this processor can run, best first; null past the end.
+FASTSNN_API const char* fastsnn_isa(int32_t i) {
+  static fastsnn::Isa list[3];
+  const int n = fastsnn::available(list);
+  return i >= 0 && i < n ? list[i].name : nullptr;
+}
+
+// Use the i-th instruction set from now on; returns 0, or 1 if there is none such.
+FASTSNN_API int32_t fastsnn_choose_isa(int32_t i) {
+  fastsnn::Isa list[3];
+  if (i < 0 || i >= fastsnn::available(list)) return 1;
+  fastsnn::chosen = list[i];
+  return 0;
+}
+
+FASTSNN_API int32_t fastsnn_integrate_fire_forward(fastsnn::IntegrateFire* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->integrate_fire_forward, a->neurons, fastsnn::GRAIN / a->steps + 1, a);
+}
+
+FASTSNN_API int32_t fastsnn_integrate_fire_backward(fastsnn::IntegrateFire* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->integrate_fire_backward, a->neurons, fastsnn::GRAIN / a->steps + 1, a);
+}
+
+FASTSNN_API int32_t fastsnn_phase_encode(fastsnn::PhaseEncode* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->phase_encode, a->pixels, fastsnn::GRAIN / a->steps + 1, a);
+}
+
+FASTSNN_API int32_t fastsnn_attack_step(fastsnn::AttackStep* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->attack_step, a->elements, fastsnn::GRAIN, a);
+}
+}

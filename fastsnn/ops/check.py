@@ -1,0 +1,62 @@
+"""How bad arguments are refused: a sentence that names the argument, what came, and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+import torch
+
+STORAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`; otherwise raise a ValueError that lists the near names first."""
+    allowed = tuple(allowed)
+    if value in allowed:
+        return value  # type: ignore[return-value]
+    near = difflib.get_close_matches(str(value), allowed, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}.{hint}")
+
+
+def number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> float:
+    """Return `value` as a finite float, above or at least a bound where one is given."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}, expected a number.")
+    bound = f" above {above}" if above is not None else f" of at least {at_least}" if at_least is not None else ""
+    wrong = not math.isfinite(value) or (above is not None and value <= above)
+    if wrong or (at_least is not None and value < at_least):
+        raise ValueError(f"{name} is {value!r}, expected a finite number{bound}.")
+    return float(value)
+
+
+def integer(name: str, value: object, *, at_least: int, at_most: int | None = None) -> int:
+    """Return `value` as an int within its bounds."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}, expected an integer.")
+    if value < at_least or (at_most is not None and value > at_most):
+        bounds = f"from {at_least} to {at_most}" if at_most is not None else f"of at least {at_least}"
+        raise ValueError(f"{name} is {value}, expected an integer {bounds}.")
+    return value
+
+
+def tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...] = STORAGE_DTYPES) -> torch.Tensor:
+    """Return `value` if it is a tensor of one of `dtypes`."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} is of type {type(value).__name__}, expected a torch.Tensor.")
+    if value.dtype not in dtypes:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{name} has dtype {str(value.dtype).removeprefix('torch.')}, expected one of {names}.")
+    return value
+
+
+def companion(name: str, value: torch.Tensor, shape: tuple[int, ...], of: str, device: torch.device) -> torch.Tensor:
+    """Return `value` if it has the shape and the device that `of` asks for."""
+    tensor(name, value)
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"{name} has shape {list(value.shape)}, expected {list(shape)} to go with {of}.")
+    if value.device != device:
+        raise ValueError(f"{name} is on {value.device} but {of} is on {device}; move one of them with .to(device).")
+    return value

@@ -1,0 +1,153 @@
+"""integrate_fire as an op of torch: schema, shapes for tracing, gradient, choice of backend.
+
+Forward and backward are ops of their own (torch.library), so that torch.compile sees one node for each; the
+autograd.Function outside them saves the input alone: h is recomputed. What each returns: reference.py.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from .. import backends, check, layout
+from . import cpu, reference
+from .neuron import JUNCTIONS, Neuron, checked
+
+_TENSORS = "Tensor x_seq, Tensor? v_init, Tensor? scale, Tensor? shift, Tensor? residual, str? junction"
+_NEURON = (
+    "float v_threshold, float? v_reset, float? tau, bool decay_input, str surrogate, float alpha, bool detach_reset"
+)
+_LIBRARY = torch.library.Library("fastsnn", "FRAGMENT")
+_LIBRARY.define(f"integrate_fire({_TENSORS}, {_NEURON}, str backend) -> Tensor")
+_LIBRARY.define(
+    f"integrate_fire_backward(Tensor grad_out, {_TENSORS}, {_NEURON}, str backend, bool through_affine)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+
+
+def integrate_fire(
+    x_seq: torch.Tensor,
+    neuron: Neuron,
+    *,
+    v_init: torch.Tensor | None = None,
+    scale: torch.Tensor | None = None,
+    shift: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
+    junction: str | None = None,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """Check the arguments, choose a backend and run; see functional.integrate_fire for what they mean."""
+    neuron = checked(neuron)
+    _check_tensors(x_seq, v_init, scale, shift, residual, junction)
+    backend = backends.choose(backend, x_seq.device)
+    inputs = (x_seq, v_init, scale, shift, residual)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
+        return _IntegrateFire.apply(*inputs, junction, neuron, backend)
+    return torch.ops.fastsnn.integrate_fire(*inputs, junction, *neuron, backend)
+
+
+class _IntegrateFire(torch.autograd.Function):
+    generate_vmap_rule = True  # neurons are independent: torch maps the two ops
+
+    @staticmethod
+    def forward(x_seq, v_init, scale, shift, residual, junction, neuron, backend):
+        return torch.ops.fastsnn.integrate_fire(x_seq, v_init, scale, shift, residual, junction, *neuron, backend)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x_seq, v_init, scale, shift, residual, ctx.junction, ctx.neuron, ctx.backend = inputs
+        needs_residual = ctx.junction not in (None, "add")
+        ctx.save_for_backward(x_seq, v_init, scale, shift, residual if needs_residual else None)
+        ctx.needs_affine = any(ctx.needs_input_grad[2:4])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out):
+        x_seq, v_init, scale, shift, residual = ctx.saved_tensors
+        junction = None if residual is None else ctx.junction
+        grad_x, grad_v_init, grad_residual = torch.ops.fastsnn.integrate_fire_backward(
+            grad_out, x_seq, v_init, scale, shift, residual, junction, *ctx.neuron, ctx.backend, not ctx.needs_affine
+        )
+        grad_scale = grad_shift = None
+        if ctx.needs_affine:
+            over = [axis for axis in range(x_seq.dim()) if axis != 2]
+            grad_current = grad_x.float()
+            grad_scale = (grad_current * x_seq.float()).sum(over).to(scale.dtype)
+            grad_shift = grad_current.sum(over).to(shift.dtype)
+            grad_x = (grad_current * scale.float().view(-1, *(1,) * (x_seq.dim() - 3))).to(x_seq.dtype)
+        return (
+            grad_x,
+            None if v_init is None else grad_v_init.to(v_init.dtype),
+            grad_scale,
+            grad_shift,
+            grad_out if ctx.junction == "add" else grad_residual if residual is not None else None,
+            *(None, None, None),
+        )
+
+
+def _backend(name: str):
+    if name == "triton":
+        from . import triton  # imported only where it is used: importing Triton takes a while
+
+        return triton
+    return cpu if name == "cpu" else reference
+
+
+def _forward(x_seq, v_init, scale, shift, residual, junction, *constants):
+    *neuron, backend = constants
+    x_seq = layout.dense(x_seq)
+    return _backend(backend).forward(x_seq, v_init, scale, shift, residual, junction, Neuron(*neuron))
+
+
+def _backward(grad_out, x_seq, v_init, scale, shift, residual, junction, *constants):
+    *neuron, backend, through_affine = constants
+    x_seq = layout.dense(x_seq)
+    inputs = (grad_out, x_seq, v_init, scale, shift, residual, junction, Neuron(*neuron), through_affine)
+    grad_x, grad_v_init, grad_residual = _backend(backend).backward(*inputs)
+    nothing = x_seq.new_empty(0)
+    return grad_x, nothing if v_init is None else grad_v_init, nothing if grad_residual is None else grad_residual
+
+
+def _forward_fake(x_seq, *_):
+    return torch.empty_like(layout.dense(x_seq))
+
+
+def _backward_fake(grad_out, x_seq, v_init, scale, shift, residual, junction, *_):
+    x_seq = layout.dense(x_seq)
+    nothing = x_seq.new_empty(0)
+    return (
+        torch.empty_like(x_seq),
+        nothing if v_init is None else torch.empty_like(x_seq[0], dtype=torch.float32),
+        nothing if junction in (None, "add") else torch.empty_like(x_seq),
+    )
+
+
+_LIBRARY.impl("integrate_fire", _forward, "CompositeExplicitAutograd")
+_LIBRARY.impl("integrate_fire_backward", _backward, "CompositeExplicitAutograd")
+torch.library.register_fake("fastsnn::integrate_fire", _forward_fake, lib=_LIBRARY)
+torch.library.register_fake("fastsnn::integrate_fire_backward", _backward_fake, lib=_LIBRARY)
+
+
+def _check_tensors(x_seq, v_init, scale, shift, residual, junction):
+    check.tensor("x_seq", x_seq)
+    if x_seq.dim() < 2:
+        raise ValueError(f"x_seq has shape {list(x_seq.shape)}, expected at least [T, B]: time first, then the batch.")
+    if x_seq.shape[0] == 0:
+        raise ValueError(f"x_seq has shape {list(x_seq.shape)}: its time axis (the first) is empty, expected T >= 1.")
+    if v_init is not None:
+        check.companion("v_init", v_init, x_seq.shape[1:], "one step of x_seq", x_seq.device)
+    if (scale is None) != (shift is None):
+        raise ValueError(f"{'shift' if scale is None else 'scale'} came without the other: scale and shift go together.")
+    if scale is not None:
+        if x_seq.dim() < 3:
+            raise ValueError(f"x_seq has shape {list(x_seq.shape)}: scale and shift need a channel axis, [T, B, C, ...].")
+        check.companion("scale", scale, x_seq.shape[2:3], "the channels of x_seq", x_seq.device)
+        check.companion("shift", shift, x_seq.shape[2:3], "the channels of x_seq", x_seq.device)
+    if (residual is None) != (junction is None):
+        raise ValueError(f"residual and junction go together; junction is {junction!r} and residual is "
+                         f"{'missing' if residual is None else 'given'}.")
+    if residual is not None:
+        check.one_of("junction", junction, JUNCTIONS)
+        check.companion("residual", residual, x_seq.shape, "x_seq", x_seq.device)
+        if residual.dtype != x_seq.dtype:
+            raise TypeError(f"residual has dtype {residual.dtype}, expected that of x_seq, {x_seq.dtype}.")

@@ -1,0 +1,113 @@
+"""The compiled CPU kernels (csrc/cpu), loaded with ctypes and run on torch's own threads.
+
+The one file of the package that touches ctypes. The structs mirror csrc/cpu/arguments.h field by field.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
+from pathlib import Path
+
+import torch
+
+LIBRARY = Path(__file__).parent.parent / "_cpu.so"
+
+
+class IntegrateFireArguments(ctypes.Structure):
+    """`struct IntegrateFire` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "v_init", "scale", "shift", "residual", "out")),
+        *((name, c_void_p) for name in ("grad_out", "grad_x", "grad_v_init", "grad_residual")),
+        *((name, c_int64) for name in ("steps", "neurons", "channels", "channel_inner")),
+        ("alpha", c_double),
+        *((name, c_float) for name in ("v_threshold", "v_reset", "tau")),
+        *((name, c_int32) for name in ("storage", "charge", "junction", "surrogate")),
+        *((name, c_int32) for name in ("hard_reset", "detach_reset", "through_affine")),
+    ]
+
+
+class PhaseEncodeArguments(ctypes.Structure):
+    """`struct PhaseEncode` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("images", "out")),
+        *((name, c_int64) for name in ("steps", "pixels")),
+        *((name, c_int32) for name in ("period", "is_float", "weighted")),
+    ]
+
+
+class AttackStepArguments(ctypes.Structure):
+    """`struct AttackStep` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "origin", "gradient", "eps", "alpha", "out")),
+        *((name, c_int64) for name in ("elements", "samples", "sample_inner")),
+        ("exact", c_int32),
+    ]
+
+
+_KERNELS = {
+    "integrate_fire_forward": IntegrateFireArguments,
+    "integrate_fire_backward": IntegrateFireArguments,
+    "phase_encode": PhaseEncodeArguments,
+    "attack_step": AttackStepArguments,
+}
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    """Return the library, or None and the reason why there is none."""
+    if not LIBRARY.exists():
+        return None, "the C++ kernels were not built: install a C++ compiler, then run pip install again"
+    try:
+        library = ctypes.CDLL(os.fspath(LIBRARY))
+        lib_dir = Path(torch.__file__).parent / "lib"
+        names = ("libtorch_cpu.so", "libtorch_cpu.dylib")
+        torch_cpu = next((lib_dir / name for name in names if (lib_dir / name).exists()), None)
+        parallel_for = ctypes.CDLL(os.fspath(torch_cpu)).torch_parallel_for if torch_cpu else None
+    except (OSError, AttributeError) as error:
+        return None, f"the C++ kernels could not be loaded: {error}"
+    library.fastsnn_use_parallel_for.argtypes = [c_void_p]
+    library.fastsnn_use_parallel_for.restype = None
+    library.fastsnn_use_parallel_for(ctypes.cast(parallel_for, c_void_p) if parallel_for else None)
+    library.fastsnn_isa.argtypes = [c_int32]
+    library.fastsnn_isa.restype = ctypes.c_char_p
+    for name, arguments in _KERNELS.items():
+        function = getattr(library, f"fastsnn_{name}")
+        function.argtypes = [ctypes.POINTER(arguments)]
+        function.restype = c_int32
+    return library, ""
+
+
+def unavailable() -> str:
+    """Return why the C++ kernels cannot run here, or an empty string if they can."""
+    return _load()[1]
+
+
+def instruction_sets() -> list[str]:
+    """Return the instruction sets compiled in that this processor has, best first."""
+    library = _load()[0]
+    names = [library.fastsnn_isa(i) for i in range(3)] if library else []
+    return [name.decode() for name in names if name]
+
+
+def use_instruction_set(name: str) -> None:
+    """Run the kernels of another instruction set from now on (for tests and comparisons)."""
+    library = _load()[0]
+    if library is None or library.fastsnn_choose_isa(instruction_sets().index(name)):
+        raise RuntimeError(f"the {name} kernels cannot run here: {unavailable()}")
+
+
+def run(kernel: str, **fields: object) -> None:
+    """Run one kernel; tensors become their address, None becomes a null pointer."""
+    library = _load()[0]
+    if library is None:
+        raise RuntimeError(unavailable())
+    values = {k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in fields.items()}
+    status = getattr(library, f"fastsnn_{kernel}")(_KERNELS[kernel](**values))
+    if status:
+        raise RuntimeError(f"the CPU kernel {kernel} failed with status {status}.")

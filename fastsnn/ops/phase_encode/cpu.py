@@ -1,0 +1,18 @@
+"""phase_encode on a CPU: hands pointers to csrc/cpu/phase_encode.inl. Specification: reference.py."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import library
+
+
+def forward(images: torch.Tensor, T: int, K: int, weighted: bool) -> torch.Tensor:
+    """See reference.forward."""
+    is_float = images.dtype != torch.uint8
+    images = (images.float() if is_float else images).contiguous()
+    out = torch.empty((T, *images.shape), dtype=torch.float32)
+    if images.numel():
+        fields = {"steps": T, "pixels": images.numel(), "period": K, "is_float": is_float, "weighted": weighted}
+        library.run("phase_encode", images=images, out=out, **fields)
+    return out
