@@ -102,12 +102,16 @@ def use_instruction_set(name: str) -> None:
         raise RuntimeError(f"the {name} kernels cannot run here: {unavailable()}")
 
 
-def run(kernel: str, **fields: object) -> None:
-    """Run one kernel; tensors become their address, None becomes a null pointer."""
+def run(kernel: str, arguments: ctypes.Structure) -> None:
+    """Run one kernel; the caller keeps the tensors alive whose addresses (see `address`) it passes."""
     library = _load()[0]
     if library is None:
         raise RuntimeError(unavailable())
-    values = {k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in fields.items()}
-    status = getattr(library, f"fastsnn_{kernel}")(_KERNELS[kernel](**values))
+    status = getattr(library, f"fastsnn_{kernel}")(arguments)
     if status:
         raise RuntimeError(f"the CPU kernel {kernel} failed with status {status}.")
+
+
+def address(tensor: torch.Tensor | None) -> int | None:
+    """Return where a tensor's data begins; None becomes a null pointer."""
+    return None if tensor is None else tensor.data_ptr()

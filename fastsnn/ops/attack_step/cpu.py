@@ -13,17 +13,8 @@ def forward(x, origin, gradient, eps, alpha, batch_axis: int, exact: bool) -> to
     """See reference.forward."""
     out = torch.empty_like(x)
     if x.numel():
-        library.run(
-            "attack_step",
-            x=x,
-            origin=layout.like(origin, x),
-            gradient=layout.like(gradient, x),
-            eps=eps,
-            alpha=alpha,
-            out=out,
-            elements=x.numel(),
-            samples=x.shape[batch_axis],
-            sample_inner=math.prod(x.shape[batch_axis + 1 :]),
-            exact=exact,
-        )
+        origin, gradient = layout.like(origin, x), layout.like(gradient, x)
+        tensors = (x, origin, gradient, eps, alpha, out)
+        sizes = (x.numel(), x.shape[batch_axis], math.prod(x.shape[batch_axis + 1 :]), exact)
+        library.run("attack_step", library.AttackStepArguments(*map(library.address, tensors), *sizes))
     return out

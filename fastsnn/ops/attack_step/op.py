@@ -10,7 +10,7 @@ from . import cpu, reference
 _LIBRARY = torch.library.Library("fastsnn", "FRAGMENT")
 _LIBRARY.define(
     "attack_step(Tensor x, Tensor origin, Tensor gradient, Tensor eps, Tensor alpha, int batch_axis, bool exact,"
-    " str backend) -> Tensor"
+    " str? backend) -> Tensor"
 )
 
 
@@ -25,7 +25,7 @@ def attack_step(
     exact: bool = True,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """Check the arguments, choose a backend and run; see functional.attack_step for what they mean."""
+    """Check the arguments and run the op; see functional.attack_step for what they mean."""
     check.tensor("x", x, (torch.float32,))
     for name, value in (("origin", origin), ("gradient", gradient)):
         check.companion(name, value, x.shape, "x", x.device)
@@ -35,7 +35,6 @@ def attack_step(
     check.integer("batch_axis", batch_axis, at_least=0, at_most=x.dim() - 1)
     eps = per_sample("eps", eps, x, batch_axis)
     alpha = per_sample("alpha", alpha, x, batch_axis)
-    backend = backends.choose(backend, x.device)
     inputs = (tensor.detach() for tensor in (x, origin, gradient))
     return torch.ops.fastsnn.attack_step(*inputs, eps, alpha, batch_axis, exact, backend)
 
@@ -61,8 +60,9 @@ def per_sample(name: str, value: float | torch.Tensor, x: torch.Tensor, batch_ax
 def _forward(x, origin, gradient, eps, alpha, batch_axis, exact, backend):
     x = layout.dense(x)
     inputs = (x, origin, gradient, eps, alpha, batch_axis, exact)
+    backend = backends.choose(backend, x.device)
     if backend == "triton":
-        from . import triton
+        from . import triton  # imported only where it is used
 
         return triton.forward(*inputs)
     return (cpu if backend == "cpu" else reference).forward(*inputs)

@@ -21,8 +21,8 @@ def forward(x_seq, v_init, scale, shift, residual, junction, neuron: Neuron) -> 
         return forward(x_seq.float(), v_init, scale, shift, wide, junction, neuron).to(x_seq.dtype)
     out = torch.empty_like(x_seq)
     if x_seq.numel():
-        arguments = _arguments(x_seq, v_init, scale, shift, residual, junction, neuron)
-        library.run("integrate_fire_forward", out=out, **arguments)
+        inputs = _aligned(x_seq, v_init, scale, shift, residual)
+        library.run("integrate_fire_forward", _arguments(inputs, (out, None, None, None, None), junction, neuron, True))
     return out
 
 
@@ -34,41 +34,46 @@ def backward(grad_out, x_seq, v_init, scale, shift, residual, junction, neuron: 
         grad_x, grad_v_init, grad_residual = backward(*inputs, junction, neuron, through_affine)
         narrow = None if grad_residual is None else grad_residual.to(x_seq.dtype)
         return grad_x.to(x_seq.dtype), grad_v_init, narrow
-    grad_out = layout.like(grad_out, x_seq)
     grad_x = torch.empty_like(x_seq)
-    grad_v_init = torch.empty_like(x_seq[0], dtype=torch.float32)
+    grad_v_init = None if v_init is None else torch.empty_like(x_seq[0], dtype=torch.float32)
     grad_residual = None if junction in (None, "add") else torch.empty_like(x_seq)
     if x_seq.numel():
-        arguments = _arguments(x_seq, v_init, scale, shift, residual, junction, neuron)
-        arguments.update(grad_out=grad_out, grad_x=grad_x, grad_v_init=grad_v_init, grad_residual=grad_residual)
-        library.run("integrate_fire_backward", through_affine=through_affine, **arguments)
+        inputs = _aligned(x_seq, v_init, scale, shift, residual)
+        outputs = (None, layout.like(grad_out, x_seq), grad_x, grad_v_init, grad_residual)
+        arguments = _arguments(inputs, outputs, junction, neuron, through_affine)
+        library.run("integrate_fire_backward", arguments)
     return grad_x, grad_v_init, grad_residual
 
 
-def _arguments(x_seq, v_init, scale, shift, residual, junction, neuron):
-    def float32(tensor, model=None):
-        if tensor is None:
-            return None
-        return tensor.float().contiguous() if model is None else layout.like(tensor, model)
+def _aligned(x_seq, v_init, scale, shift, residual):
+    """Give the inputs the layout of x_seq, and float32 to what is not stored like it."""
+    if v_init is not None:
+        v_init = layout.like(v_init, torch.empty_like(x_seq[0], dtype=torch.float32))
+    if scale is not None:
+        scale, shift = scale.float().contiguous(), shift.float().contiguous()
+    if residual is not None:
+        residual = layout.like(residual, x_seq)
+    return x_seq, v_init, scale, shift, residual
 
-    return {
-        "x": x_seq,
-        "v_init": float32(v_init, None if v_init is None else torch.empty_like(x_seq[0], dtype=torch.float32)),
-        "scale": float32(scale),
-        "shift": float32(shift),
-        "residual": None if residual is None else layout.like(residual, x_seq),
-        "steps": x_seq.shape[0],
-        "neurons": x_seq[0].numel(),
-        "channels": 1 if scale is None else scale.numel(),
-        "channel_inner": 1 if scale is None else layout.channel_inner(x_seq),
-        "storage": _STORAGE[x_seq.dtype],
-        "charge": 0 if neuron.tau is None else 1 if neuron.decay_input else 2,
-        "junction": 0 if junction is None else 1 + JUNCTIONS.index(junction),
-        "surrogate": SURROGATES.index(neuron.surrogate),
-        "v_threshold": neuron.v_threshold,
-        "v_reset": neuron.v_rest,
-        "tau": neuron.tau or 0.0,
-        "alpha": neuron.alpha,
-        "hard_reset": neuron.v_reset is not None,
-        "detach_reset": neuron.detach_reset,
-    }
+
+def _arguments(inputs, outputs, junction, neuron, through_affine):
+    x_seq, _, scale, _, _ = inputs
+    return library.IntegrateFireArguments(
+        *map(library.address, inputs),
+        *map(library.address, outputs),
+        x_seq.shape[0],  # steps
+        x_seq.numel() // x_seq.shape[0],  # neurons
+        1 if scale is None else scale.numel(),  # channels
+        1 if scale is None else layout.channel_inner(x_seq),
+        neuron.alpha,
+        neuron.v_threshold,
+        neuron.v_rest,
+        neuron.tau or 0.0,
+        _STORAGE[x_seq.dtype],
+        0 if neuron.tau is None else 1 if neuron.decay_input else 2,  # charge
+        0 if junction is None else 1 + JUNCTIONS.index(junction),
+        SURROGATES.index(neuron.surrogate),
+        neuron.v_reset is not None,  # hard reset
+        neuron.detach_reset,
+        through_affine,
+    )

@@ -13,6 +13,7 @@ def forward(images: torch.Tensor, T: int, K: int, weighted: bool) -> torch.Tenso
     images = (images.float() if is_float else images).contiguous()
     out = torch.empty((T, *images.shape), dtype=torch.float32)
     if images.numel():
-        fields = {"steps": T, "pixels": images.numel(), "period": K, "is_float": is_float, "weighted": weighted}
-        library.run("phase_encode", images=images, out=out, **fields)
+        sizes = (T, images.numel(), K, is_float, weighted)
+        arguments = library.PhaseEncodeArguments(images.data_ptr(), out.data_ptr(), *sizes)
+        library.run("phase_encode", arguments)
     return out

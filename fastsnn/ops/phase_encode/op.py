@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from .. import backends, check
 from . import cpu, reference
 
 _LIBRARY = torch.library.Library("fastsnn", "FRAGMENT")
-_LIBRARY.define("phase_encode(Tensor images, int T, int K, bool weighted, str backend) -> Tensor")
+_LIBRARY.define("phase_encode(Tensor images, int T, int K, bool weighted, str? backend) -> Tensor")
 
 
 def phase_encode(
@@ -21,11 +20,10 @@ def phase_encode(
     straight_through: bool = False,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """Check the arguments, choose a backend and run; see functional.phase_encode for what they mean."""
+    """Check the arguments and run the op; see functional.phase_encode for what they mean."""
     check.tensor("images", images, (torch.uint8, *check.STORAGE_DTYPES))
     check.integer("T", T, at_least=1)
     check.integer("K", K, at_least=1, at_most=16)
-    backend = backends.choose(backend, images.device)
     if straight_through and images.requires_grad and torch.is_grad_enabled():
         return _StraightThrough.apply(images, T, K, weighted, backend)
     return torch.ops.fastsnn.phase_encode(images.detach(), T, K, weighted, backend)
@@ -44,7 +42,6 @@ class _StraightThrough(torch.autograd.Function):
         ctx.dtype = images.dtype
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         if ctx.weighted:
             t = torch.arange(grad.shape[0], device=grad.device)
@@ -57,8 +54,9 @@ def _forward(images, T, K, weighted, backend):
     if images.is_floating_point() and images.numel() and not bool(((images >= 0) & (images <= 1)).all()):
         low, high = images.min().item(), images.max().item()
         raise ValueError(f"images has values from {low:g} to {high:g}, expected floats in [0, 1] or uint8 pixels.")
+    backend = backends.choose(backend, images.device)
     if backend == "triton":
-        from . import triton
+        from . import triton  # imported only where it is used
 
         return triton.forward(images, T, K, weighted)
     return (cpu if backend == "cpu" else reference).forward(images, T, K, weighted)
