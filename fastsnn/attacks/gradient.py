@@ -1,0 +1,88 @@
+"""Where attacks get their gradient: of the summed cross-entropy with respect to the input, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from ..nn import precision as in_precision
+from ..ops import check
+from ..ops.attack_step import default_batch_axis
+from .under_attack import under_attack
+
+_LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+@contextlib.contextmanager
+def input_gradient(
+    network: Callable[[torch.Tensor], torch.Tensor], y: torch.Tensor, *, bn: str, precision: str
+) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+    """Hold `network` in the state it is attacked in, and yield the function from an iterate to its gradient.
+
+    The loss is summed over the batch, so that a sample's gradient does not depend on how many others came with it.
+
+    Raises:
+        ValueError: on leaving, if any logits were not finite; at the first call, if the labels do not fit the logits or
+            the logits do not depend on the input.
+    """
+    source = _Source(network, y)
+    with torch.inference_mode(False), torch.enable_grad(), under_attack(network, bn), in_precision(precision):
+        yield source
+    source.check_finite()
+
+
+class _Source:
+    def __init__(self, network, y):
+        self.network, self.y, self.finite = network, y.long(), None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.detach().requires_grad_()
+        logits = self.network(x)
+        if self.finite is None:
+            _check_logits(logits, self.y)
+            self.finite = torch.ones((), dtype=torch.bool, device=logits.device)
+        self.finite &= torch.isfinite(logits).all()  # looked at once, at the end: a GPU need not wait at every step
+        return torch.autograd.grad(cross_entropy(logits.float(), self.y, reduction="sum"), x)[0]
+
+    def check_finite(self) -> None:
+        if self.finite is not None and not bool(self.finite):
+            raise ValueError("network returned logits that are not finite (inf or NaN) while it was attacked.")
+
+
+def check_input(x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse what cannot be attacked, before any work is done.
+
+    Raises:
+        ValueError, TypeError: x is not float32 in [0, 1] with a batch, or y not one label for each of its samples.
+    """
+    check.tensor("x", x, (torch.float32,))
+    if x.dim() < 2:
+        raise ValueError(f"x has shape {list(x.shape)}, expected images [B, C, H, W] or encoded input [T, B, C, H, W].")
+    if x.dim() == 5 and x.shape[0] == 0:
+        raise ValueError(f"x has shape {list(x.shape)}: its time axis (the first) is empty, expected T >= 1.")
+    check.tensor("y", y, _LABELS)
+    samples = x.shape[default_batch_axis(x)]
+    if tuple(y.shape) != (samples,):
+        raise ValueError(f"y has shape {list(y.shape)}, expected [{samples}]: one label for each sample of x.")
+    if y.device != x.device:
+        raise ValueError(f"y is on {y.device} but x is on {x.device}; move one of them with .to(device).")
+    if samples and not bool(((x >= 0) & (x <= 1)).all()):
+        what = f"values from {x.min().item():g} to {x.max().item():g}" if torch.isfinite(x).all() else "inf or NaN"
+        raise ValueError(f"x has {what}, expected numbers in [0, 1].")
+    if samples and y.min() < 0:
+        raise ValueError(f"y has the label {y.min().item()}, expected labels of at least 0.")
+
+
+def _check_logits(logits, y):
+    if logits.dim() != 2 or logits.shape[0] != y.shape[0]:
+        raise ValueError(f"network returned shape {list(logits.shape)}, expected logits [{y.shape[0]}, classes].")
+    if not logits.requires_grad:
+        raise ValueError(
+            "network's logits do not depend differentiably on x: is there an encoder without straight_through=True, "
+            "a detach() or a no_grad() in between?"
+        )
+    if y.numel() and y.max() >= logits.shape[1]:
+        raise ValueError(f"y has the label {y.max().item()}, but network returned {logits.shape[1]} classes.")

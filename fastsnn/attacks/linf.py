@@ -1,0 +1,119 @@
+"""FGSM and PGD in the Linf ball, as functions and in torchattacks' shape of call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from .. import functional
+from ..ops.attack_step import default_batch_axis, per_sample
+from .ascend import ascend, uniform_start
+from .gradient import check_input, input_gradient
+
+
+def fgsm(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    eps: float | torch.Tensor | Sequence[float | torch.Tensor],
+    bn: str = "frozen",
+    precision: str = "fp32",
+) -> torch.Tensor | list[torch.Tensor]:
+    """Fast gradient sign method (Goodfellow et al. 2015, eq. 2): clip(x + eps * sign(gradient), 0, 1).
+
+    Args:
+        network: from x to logits [B, classes].
+        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
+        y: labels [B].
+        eps: budget, at least 0: a number or one per sample [B]; or a list of such, all served by one gradient.
+        bn: "frozen", "batch" or "drift"; see under_attack.
+        precision: "reference", "fp32" or "fast"; see nn.precision.
+
+    Returns:
+        Adversarial input like x, with |result - x| <= eps exactly; a list of them for a list of budgets.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it.
+    """
+    check_input(x, y)
+    many = isinstance(eps, (list, tuple))
+    budgets = [per_sample("eps", e, x, default_batch_axis(x)) for e in (eps if many else [eps])]
+    with input_gradient(network, y, bn=bn, precision=precision) as gradient:
+        origin = x.detach().clone()
+        g = gradient(origin)
+        # a step of twice the budget, so that the projection lands on x +- eps itself
+        results = [functional.attack_step(origin, origin, g, budget, 2 * budget) for budget in budgets]
+    return results if many else results[0]
+
+
+def pgd(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    eps: float | torch.Tensor,
+    alpha: float | torch.Tensor,
+    steps: int,
+    random_start: bool = True,
+    bn: str = "frozen",
+    precision: str = "fp32",
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Projected gradient descent in the Linf ball (Madry et al. 2017, eq. 2).
+
+    Args:
+        network: from x to logits [B, classes].
+        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
+        y: labels [B].
+        eps: budget, at least 0: a number, or one per sample [B]; the paper's is 6/255.
+        alpha: step: a number, or one per sample [B]; the paper's is 0.01.
+        steps: iterations; the paper's are 7.
+        random_start: begin at a uniform draw from the ball rather than at x.
+        bn: "frozen", "batch" or "drift"; see under_attack.
+        precision: "reference", "fp32" or "fast"; see nn.precision.
+        generator: of the random start; None uses torch's global one.
+
+    Returns:
+        The last iterate, like x; |result - x| <= eps holds exactly, and it stays in [0, 1].
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it.
+    """
+    start = uniform_start(generator) if random_start else None
+    return ascend(network, x, y, eps=eps, alpha=alpha, steps=steps, start=start, bn=bn, precision=precision)
+
+
+class FGSM:
+    """fgsm with its settings held: `FGSM(clf, eps=8/255)(images, y)`, as torchattacks is called; see fgsm."""
+
+    def __init__(self, network: Callable, eps: float | torch.Tensor = 8 / 255, **how):
+        self.network, self.settings = network, {"eps": eps, **how}
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return adversarial input like x."""
+        return fgsm(self.network, x, y, **self.settings)
+
+
+class PGD:
+    """pgd with its settings held: `PGD(clf, eps=8/255, alpha=2/255, steps=10)(images, y)`; see pgd.
+
+    The defaults are torchattacks'.
+    """
+
+    def __init__(
+        self,
+        network: Callable,
+        eps: float | torch.Tensor = 8 / 255,
+        alpha: float | torch.Tensor = 2 / 255,
+        steps: int = 10,
+        random_start: bool = True,
+        **how,
+    ):
+        self.network = network
+        self.settings = {"eps": eps, "alpha": alpha, "steps": steps, "random_start": random_start, **how}
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return adversarial input like x."""
+        return pgd(self.network, x, y, **self.settings)

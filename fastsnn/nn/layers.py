@@ -1,0 +1,82 @@
+"""The passes a spiking layer is made of: a product over all time steps, then norm, neuron and junction in one."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .neurons import IFNode
+from .precision import current
+
+
+def over_time(module: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
+    """Apply a module that knows no time to every step: [T, B, ...] -> [T, B, ...]."""
+    return module(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
+
+
+def product(module: nn.Conv2d | nn.Linear, spikes: torch.Tensor) -> torch.Tensor:
+    """Apply a convolution or linear layer to spikes [T, B, ...]; in bfloat16 under "fast".
+
+    0/1 spikes and small sums of them are exact in bfloat16, so only the weights are rounded.
+    """
+    if current() != "fast" or is_watched(module):
+        return over_time(module, spikes)
+    x, weight = spikes.flatten(0, 1).bfloat16(), module.weight.bfloat16()
+    bias = None if module.bias is None else module.bias.bfloat16()
+    out = (
+        module._conv_forward(x, weight, bias)
+        if isinstance(module, nn.Conv2d)
+        else nn.functional.linear(x, weight, bias)
+    )
+    return out.unflatten(0, spikes.shape[:2])
+
+
+def stored(spikes: torch.Tensor) -> torch.Tensor:
+    """Return spikes in the storage type that the precision in force gives them: bfloat16 under "fast"."""
+    return spikes.bfloat16() if current() == "fast" else spikes
+
+
+def norm_fire(
+    norm: nn.BatchNorm2d,
+    neuron: IFNode,
+    x_seq: torch.Tensor,
+    residual: torch.Tensor | None = None,
+    junction: str | None = None,
+) -> torch.Tensor:
+    """Batch norm, neurons and a SEW junction: in one pass where the statistics are frozen and nobody watches a layer.
+
+    Args:
+        norm: batch norm over the channels of x_seq; in training mode it uses (and updates) batch statistics.
+        neuron: the neurons behind it.
+        x_seq: input current [T, B, C, H, W].
+        residual: what the junction combines with the spikes, like x_seq.
+        junction: "add", "and", "iand" or "and_not", see functional.integrate_fire.
+    """
+    if current() == "reference" or is_watched(neuron):
+        return join(neuron(over_time(norm, x_seq)), residual, junction)
+    if norm.training or norm.running_mean is None or is_watched(norm):
+        return neuron(over_time(norm, x_seq), residual=residual, junction=junction)
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    return neuron(x_seq, scale=scale, shift=shift, residual=residual, junction=junction)
+
+
+def join(spikes: torch.Tensor, residual: torch.Tensor | None, junction: str | None) -> torch.Tensor:
+    """Combine spikes with a residual in a pass of its own, in SpikingJelly's order of operations."""
+    if junction is None:
+        return spikes
+    if junction == "add":
+        return residual + spikes
+    if junction == "and":
+        return residual * spikes
+    return residual * (1.0 - spikes) if junction == "iand" else spikes * (1.0 - residual)
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Tell whether somebody has hooks on a layer, which must then be called as such rather than fused."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(map(bool, hooks))

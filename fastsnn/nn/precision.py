@@ -1,0 +1,60 @@
+"""How exactly a network computes: a choice that changes results, so it is made by name and holds for a block of code.
+
+with fastsnn.nn.precision("fast"):
+    logits = net(x_seq)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import torch
+
+from ..ops import check
+
+PRECISIONS = ("reference", "fp32", "fast")
+_current: ContextVar[str] = ContextVar("fastsnn_precision", default="fp32")
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Compute in `name` precision inside the block.
+
+    Args:
+        name: "reference": layer by layer in SpikingJelly's order of operations, bit for bit on the same device;
+            "fp32": float32 arithmetic, layers fused, sums may be reordered (on a GPU without TF32);
+            "fast": bfloat16 products of spikes and weights (TF32 elsewhere on a GPU), float32 membranes and stem.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    token = _current.set(check.one_of("precision", name, PRECISIONS))
+    try:
+        with _gpu_products({"fp32": "ieee", "fast": "tf32"}.get(name)):
+            yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> str:
+    """Return the precision in force: that of the innermost block, or "fp32"."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def _gpu_products(mode: str | None) -> Iterator[None]:
+    """Pin what a GPU makes of float32 products (torch's own default differs between convolution and matmul)."""
+    if mode is None or not torch.cuda.is_available():
+        yield
+        return
+    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = mode
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
