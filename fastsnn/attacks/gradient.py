@@ -28,15 +28,15 @@ def input_gradient(
         ValueError: on leaving, if any logits were not finite; at the first call, if the labels do not fit the logits or
             the logits do not depend on the input.
     """
-    source = _Source(network, y)
     with torch.inference_mode(False), torch.enable_grad(), under_attack(network, bn), in_precision(precision):
+        source = _Source(network, y.to(torch.int64, copy=True))  # a copy: inference tensors cannot be differentiated
         yield source
     source.check_finite()
 
 
 class _Source:
     def __init__(self, network, y):
-        self.network, self.y, self.finite = network, y.long(), None
+        self.network, self.y, self.finite = network, y, None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         x = x.detach().requires_grad_()

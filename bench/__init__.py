@@ -1,0 +1,1 @@
+"""Speed, always as a comparison: candidate and baseline interleaved in one run, answers compared first."""

@@ -1,0 +1,93 @@
+"""PGD with 7 steps, SEW-ResNets, batch 16, T = 10, 32x32: fastsnn against three loops on SpikingJelly."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+import fastsnn
+from fastsnn import functional
+
+from .baselines import frozen_pgd, paper_pgd, reset_net, spikingjelly_sew_resnet
+
+NETWORKS = [(18, "max"), (18, "avg"), (50, "max"), (50, "avg")]
+HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 7}
+BATCH = 16
+
+
+@functools.cache
+def _setting(depth, pool):
+    """Both networks with the same weights and settled statistics, and a batch of encoded noise images."""
+    torch.manual_seed(3407)
+    theirs = spikingjelly_sew_resnet(depth, pool)
+    images = torch.randint(0, 256, (BATCH, 3, 32, 32), dtype=torch.uint8)
+    x, y = functional.phase_encode(images), torch.randint(0, 10, (BATCH,))
+    with torch.no_grad():
+        for _ in range(5):
+            theirs.train()(x)
+            reset_net(theirs)
+    ours = getattr(fastsnn.models, f"sew_resnet{depth}")(pool)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs, x, y
+
+
+def _same(share):
+    """Expect the same adversarial example: a reordered sum may flip the sign of a vanishing gradient here and there."""
+
+    def check(ours, theirs):
+        equal = (ours == theirs).float().mean().item()
+        assert equal >= share, f"only {equal:.4%} of the adversarial input is equal: no speed is worth printing"
+
+    return check
+
+
+def _images_per_second(seconds):
+    return f"{BATCH / seconds:.1f} images/s"
+
+
+def _skip_if_smoke(smoke, depth):
+    if smoke and depth > 18:
+        pytest.skip("smoke run: SEW-ResNet18 only")
+
+
+@pytest.mark.parametrize(("depth", "pool"), NETWORKS)
+def test_pgd7_train_mode_vs_papers_loop(compare, smoke, depth, pool):
+    """The same protocol on both sides: batch statistics that drift."""
+    _skip_if_smoke(smoke, depth)
+    ours, theirs, x, y = _setting(depth, pool)
+    candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, bn="drift", **HOW)
+    options = {"rounds": 3, "note": _images_per_second}
+    compare(candidate, functools.partial(paper_pgd, theirs, x, y, **HOW), _same(0.99), **options)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fast"])
+@pytest.mark.parametrize(("depth", "pool"), NETWORKS)
+def test_pgd7_vs_papers_loop(compare, smoke, depth, pool, precision):
+    """The default attack (frozen statistics) against the paper's protocol; its answer is checked against loop (b)."""
+    _skip_if_smoke(smoke, depth)
+    ours, theirs, x, y = _setting(depth, pool)
+    candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, precision=precision, **HOW)
+    before = {name: value.clone() for name, value in theirs.state_dict().items()}
+
+    def check(adv, _):
+        theirs.load_state_dict(before)
+        if precision == "fp32":
+            _same(0.99)(adv, frozen_pgd(theirs, x, y, **HOW))
+
+    options = {"rounds": 3, "note": _images_per_second}
+    compare(candidate, functools.partial(paper_pgd, theirs, x, y, **HOW), check, **options)
+    theirs.load_state_dict(before)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(("depth", "pool"), NETWORKS)
+def test_pgd7_vs_frozen_loop(compare, smoke, depth, pool, compiled):
+    """The default attack against what one can do by hand on SpikingJelly, eager or with torch.compile."""
+    _skip_if_smoke(smoke, depth)
+    ours, theirs, x, y = _setting(depth, pool)
+    forward = torch.compile(theirs) if compiled else None
+    candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, **HOW)
+    baseline = functools.partial(frozen_pgd, theirs, x, y, forward=forward, **HOW)
+    compare(candidate, baseline, _same(0.99), rounds=3, note=_images_per_second)
