@@ -6,14 +6,13 @@ import math
 
 import torch
 
-from .. import layout, library
+from .. import library
 
 
 def forward(x, origin, gradient, eps, alpha, batch_axis: int, exact: bool) -> torch.Tensor:
     """See reference.forward."""
     out = torch.empty_like(x)
     if x.numel():
-        origin, gradient = layout.like(origin, x), layout.like(gradient, x)
         tensors = (x, origin, gradient, eps, alpha, out)
         sizes = (x.numel(), x.shape[batch_axis], math.prod(x.shape[batch_axis + 1 :]), exact)
         library.run("attack_step", library.AttackStepArguments(*map(library.address, tensors), *sizes))

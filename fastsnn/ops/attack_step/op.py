@@ -32,7 +32,9 @@ def attack_step(
         check.tensor(name, value, (torch.float32,))
     if batch_axis is None:
         batch_axis = default_batch_axis(x)
-    check.integer("batch_axis", batch_axis, at_least=0, at_most=x.dim() - 1)
+    check.integer("batch_axis", batch_axis, at_least=0, at_most=1)
+    if x.dim() <= batch_axis:
+        raise ValueError(f"x has shape {list(x.shape)}, expected a batch on axis {batch_axis}.")
     eps = per_sample("eps", eps, x, batch_axis)
     alpha = per_sample("alpha", alpha, x, batch_axis)
     inputs = (tensor.detach() for tensor in (x, origin, gradient))
@@ -59,7 +61,7 @@ def per_sample(name: str, value: float | torch.Tensor, x: torch.Tensor, batch_ax
 
 def _forward(x, origin, gradient, eps, alpha, batch_axis, exact, backend):
     x = layout.dense(x)
-    inputs = (x, origin, gradient, eps, alpha, batch_axis, exact)
+    inputs = (x, layout.like(origin, x), layout.like(gradient, x), eps, alpha, batch_axis, exact)
     backend = backends.choose(backend, x.device)
     if backend == "triton":
         from . import triton  # imported only where it is used
