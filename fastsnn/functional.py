@@ -59,6 +59,7 @@ def integrate_fire(
         RuntimeError: the named backend cannot run here.
     """
     neuron = _integrate_fire.Neuron(v_threshold, v_reset, tau, decay_input, surrogate, alpha, detach_reset)
+    neuron = _integrate_fire.checked(neuron)
     tensors = {"v_init": v_init, "scale": scale, "shift": shift, "residual": residual}
     return _integrate_fire.integrate_fire(x_seq, neuron, junction=junction, backend=backend, **tensors)
 
@@ -167,7 +168,7 @@ def attack_step(
         gradient: of the loss to ascend, like x.
         eps: budget, at least 0: a number, or one per sample [B].
         alpha: step, at least 0: a number, or one per sample [B].
-        batch_axis: axis of the samples; None means 1 for 5-D (encoded) x, else 0.
+        batch_axis: axis of the samples, 0 or 1; None means 1 for 5-D (encoded) x, else 0.
         exact: round inwards, so that |result - origin| <= eps holds exactly; without it, plain float32 rounding.
         backend: "reference", "cpu", "triton", or None for the best that works.
 

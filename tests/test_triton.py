@@ -179,7 +179,7 @@ class TestOnAGpu:
 
     @pytest.mark.parametrize("exact", [True, False])
     @pytest.mark.parametrize("layout", LAYOUTS)
-    @pytest.mark.parametrize("batch_axis", range(5))
+    @pytest.mark.parametrize("batch_axis", range(2))
     def test_attack_step_equals_the_reference(self, layout, batch_axis, exact):
         x, origin, gradient = attack_inputs(10, 6, 3, 17, 19)
         n = x.shape[batch_axis]

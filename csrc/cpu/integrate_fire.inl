@@ -71,7 +71,7 @@ inline float surrogate_gradient(float u, Width w) {
   if (SURROGATE == SIGMOID) {
     const float s = 1.0f / (1.0f + exponential(-(u * w.a)));
     const float gradient = (1.0f - s) * s * w.a;
-    return u != u ? u : gradient;
+    return u != u ? u : u * w.a < -88.0f ? 0.0f : gradient;  // exp(88) is not infinite, as it should be from there
   }
   const float distance = __builtin_fabsf(u);
   if (SURROGATE == TRIANGLE) {
@@ -139,11 +139,10 @@ void unfire_block(const float* __restrict gs, const float* __restrict h, float* 
                   int64_t n, float threshold, float reset, float tau, Width width) {
   for (int64_t i = 0; i < n; ++i) {
     const float sg = surrogate_gradient<SURROGATE>(h[i] - threshold, width);
-    float past = carry[i];
-    if (HARD && DETACH) past = h[i] >= threshold ? 0.0f : past;
-    if (HARD && !DETACH) past *= (h[i] >= threshold ? 0.0f : 1.0f) + (reset - h[i]) * sg;
-    if (!HARD && !DETACH) past *= 1.0f - threshold * sg;
-    const float gh = gs[i] * sg + past;
+    const float past = carry[i];
+    float grad = gs[i];
+    if (!DETACH) grad = HARD ? grad - past * h[i] + past * reset : grad - past * threshold;
+    const float gh = grad * sg + (HARD && h[i] >= threshold ? 0.0f : past);
     if (CHARGE == INTEGRATE) {
       gx[i] = carry[i] = gh;
     } else {

@@ -76,8 +76,15 @@ constexpr int64_t GRAIN = 32768;  // elements below which a second thread costs 
 
 extern "C" {
 
+FASTSNN_API void fastsnn_use_parallel_for(void* function) {
+  fastsnn::parallel_for = reinterpret_cast<fastsnn::ParallelFor>(function);
+}
 
-FASTSNN_API void fastsnn_use_parallel_for(void* function) { fastsnn::parallel_for = reinterpret_cast<fastsnn::ParallelFor>(function); }
+// Bytes of the three argument structs: what Python compares with its own, so that a stale library is not called.
+FASTSNN_API int64_t fastsnn_argument_bytes(int32_t i) {
+  const int64_t bytes[] = {sizeof(fastsnn::IntegrateFire), sizeof(fastsnn::PhaseEncode), sizeof(fastsnn::AttackStep)};
+  return i >= 0 && i < 3 ? bytes[i] : 0;
+}
 
 // Name of the i-th instruction set this processor can run, best first; null past the end.
 FASTSNN_API const char* fastsnn_isa(int32_t i) {

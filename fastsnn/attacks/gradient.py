@@ -25,8 +25,8 @@ def input_gradient(
     The loss is summed over the batch, so that a sample's gradient does not depend on how many others came with it.
 
     Raises:
-        ValueError: on leaving, if any logits were not finite; at the first call, if the labels do not fit the logits or
-            the logits do not depend on the input.
+        ValueError: on leaving, if any logits or gradients were not finite; at the first call, if the labels do not fit
+            the logits or the logits do not depend on the input.
     """
     with torch.inference_mode(False), torch.enable_grad(), under_attack(network, bn), in_precision(precision):
         source = _Source(network, y.to(torch.int64, copy=True))  # a copy: inference tensors cannot be differentiated
@@ -45,11 +45,13 @@ class _Source:
             _check_logits(logits, self.y)
             self.finite = torch.ones((), dtype=torch.bool, device=logits.device)
         self.finite &= torch.isfinite(logits).all()  # looked at once, at the end: a GPU need not wait at every step
-        return torch.autograd.grad(cross_entropy(logits.float(), self.y, reduction="sum"), x)[0]
+        (gradient,) = torch.autograd.grad(cross_entropy(logits.float(), self.y, reduction="sum"), x)
+        self.finite &= torch.isfinite(gradient.sum())
+        return gradient
 
     def check_finite(self) -> None:
         if self.finite is not None and not bool(self.finite):
-            raise ValueError("network returned logits that are not finite (inf or NaN) while it was attacked.")
+            raise ValueError("network returned logits or gradients that are not finite (inf or NaN).")
 
 
 def check_input(x: torch.Tensor, y: torch.Tensor) -> None:

@@ -131,7 +131,7 @@ class SEWResNet(nn.Module):
             raise ValueError(
                 f"x_seq has shape {list(x_seq.shape)}, expected encoded input [T, B, {self.in_channels}, H, W]."
             )
-        x_seq = norm_fire(self.bn1, self.sn1, over_time(self.conv1, x_seq))
+        x_seq = norm_fire(self.bn1, self.sn1, product(self.conv1, x_seq, spikes=False))
         x_seq = over_time(self.maxpool, stored(x_seq))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x_seq = stage(x_seq)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from . import forms
 from .neurons import IFNode
 from .precision import current
 
@@ -14,21 +15,30 @@ def over_time(module: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     return module(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
 
 
-def product(module: nn.Conv2d | nn.Linear, spikes: torch.Tensor) -> torch.Tensor:
-    """Apply a convolution or linear layer to spikes [T, B, ...]; in bfloat16 under "fast".
+def product(module: nn.Conv2d, x_seq: torch.Tensor, *, spikes: bool = True) -> torch.Tensor:
+    """Apply a convolution to every step: [T, B, ...] -> [T, B, ...].
 
-    0/1 spikes and small sums of them are exact in bfloat16, so only the weights are rounded.
+    The form of the computation is that of the engine in force (see `forms`), if there is one.
+
+    Args:
+        module: the layer.
+        x_seq: its input.
+        spikes: whether x_seq holds spikes or small sums of them. Those are exact in bfloat16, so that under "fast" only
+            the weights are rounded; anything else is computed in float32.
     """
-    if current() != "fast" or is_watched(module):
-        return over_time(module, spikes)
-    x, weight = spikes.flatten(0, 1).bfloat16(), module.weight.bfloat16()
-    bias = None if module.bias is None else module.bias.bfloat16()
-    out = (
-        module._conv_forward(x, weight, bias)
-        if isinstance(module, nn.Conv2d)
-        else nn.functional.linear(x, weight, bias)
-    )
-    return out.unflatten(0, spikes.shape[:2])
+    if current() == "reference" or is_watched(module):
+        return over_time(module, x_seq)
+    dtype = torch.bfloat16 if spikes and current() == "fast" else torch.float32
+    frames = x_seq.flatten(0, 1)
+    form = forms.form_for(module, frames, dtype)
+    if form is not None:
+        out = form(frames)
+    elif dtype == torch.float32:
+        out = module(frames)
+    else:
+        bias = None if module.bias is None else module.bias.to(dtype)
+        out = module._conv_forward(frames.to(dtype), module.weight.to(dtype), bias)
+    return out.unflatten(0, x_seq.shape[:2])
 
 
 def stored(spikes: torch.Tensor) -> torch.Tensor:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..ops.integrate_fire import Neuron, integrate_fire
-from ..ops.integrate_fire.neuron import checked
+from ..ops.integrate_fire import Neuron, checked, integrate_fire
 from .precision import current
 
 

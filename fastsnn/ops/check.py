@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 
 import torch
@@ -23,7 +24,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
 
 def number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> float:
     """Return `value` as a finite float, above or at least a bound where one is given."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}, expected a number.")
     bound = f" above {above}" if above is not None else f" of at least {at_least}" if at_least is not None else ""
     wrong = not math.isfinite(value) or (above is not None and value <= above)
@@ -34,12 +35,12 @@ def number(name: str, value: object, *, above: float | None = None, at_least: fl
 
 def integer(name: str, value: object, *, at_least: int, at_most: int | None = None) -> int:
     """Return `value` as an int within its bounds."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}, expected an integer.")
     if value < at_least or (at_most is not None and value > at_most):
         bounds = f"from {at_least} to {at_most}" if at_most is not None else f"of at least {at_least}"
         raise ValueError(f"{name} is {value}, expected an integer {bounds}.")
-    return value
+    return int(value)
 
 
 def tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...] = STORAGE_DTYPES) -> torch.Tensor:

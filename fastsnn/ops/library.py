@@ -65,22 +65,32 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return None, "the C++ kernels were not built: install a C++ compiler, then run pip install again"
     try:
         library = ctypes.CDLL(os.fspath(LIBRARY))
+        _declare(library)
         lib_dir = Path(torch.__file__).parent / "lib"
         names = ("libtorch_cpu.so", "libtorch_cpu.dylib")
         torch_cpu = next((lib_dir / name for name in names if (lib_dir / name).exists()), None)
         parallel_for = ctypes.CDLL(os.fspath(torch_cpu)).torch_parallel_for if torch_cpu else None
     except (OSError, AttributeError) as error:
-        return None, f"the C++ kernels could not be loaded: {error}"
+        return None, f"the C++ kernels could not be loaded: {error}; run pip install again"
+    library.fastsnn_use_parallel_for(ctypes.cast(parallel_for, c_void_p) if parallel_for else None)
+    return library, ""
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Tell ctypes the signatures; raise an OSError if the library was built from other sources than these."""
     library.fastsnn_use_parallel_for.argtypes = [c_void_p]
     library.fastsnn_use_parallel_for.restype = None
-    library.fastsnn_use_parallel_for(ctypes.cast(parallel_for, c_void_p) if parallel_for else None)
     library.fastsnn_isa.argtypes = [c_int32]
     library.fastsnn_isa.restype = ctypes.c_char_p
+    library.fastsnn_argument_bytes.argtypes = [c_int32]
+    library.fastsnn_argument_bytes.restype = c_int64
     for name, arguments in _KERNELS.items():
         function = getattr(library, f"fastsnn_{name}")
         function.argtypes = [ctypes.POINTER(arguments)]
         function.restype = c_int32
-    return library, ""
+    for i, arguments in enumerate((IntegrateFireArguments, PhaseEncodeArguments, AttackStepArguments)):
+        if library.fastsnn_argument_bytes(i) != ctypes.sizeof(arguments):
+            raise OSError(f"{LIBRARY} was built from another version of the sources")
 
 
 def unavailable() -> str:
@@ -97,9 +107,10 @@ def instruction_sets() -> list[str]:
 
 def use_instruction_set(name: str) -> None:
     """Run the kernels of another instruction set from now on (for tests and comparisons)."""
-    library = _load()[0]
-    if library is None or library.fastsnn_choose_isa(instruction_sets().index(name)):
-        raise RuntimeError(f"the {name} kernels cannot run here: {unavailable()}")
+    names = instruction_sets()
+    if name not in names:
+        raise RuntimeError(f"the {name} kernels cannot run here, only {names}. {unavailable()}".rstrip())
+    _load()[0].fastsnn_choose_isa(names.index(name))
 
 
 def run(kernel: str, arguments: ctypes.Structure) -> None:

@@ -13,7 +13,7 @@ def test_every_budget_and_size_equals_the_reference(shape, eps, exact):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("batch_axis", range(5))
+@pytest.mark.parametrize("batch_axis", range(2))
 def test_any_layout_and_batch_axis_equals_the_reference(layout, batch_axis):
     x, origin, gradient = attack_inputs(2, 3, 2, 3, 4)
     n = x.shape[batch_axis]

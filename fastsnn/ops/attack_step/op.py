@@ -50,7 +50,7 @@ def per_sample(name: str, value: float | torch.Tensor, x: torch.Tensor, batch_ax
     """Return `value` as a float32 tensor with one number, finite and not negative, for each sample of x."""
     samples = x.shape[batch_axis]
     if not isinstance(value, torch.Tensor):
-        return torch.full((samples,), check.number(name, value, at_least=0), device=x.device)
+        return torch.full((samples,), check.number(name, value, at_least=0), dtype=torch.float32, device=x.device)
     check.companion(name, value, (samples,), "the samples of x", x.device)
     value = value.float()
     wrong = ~(torch.isfinite(value) & (value >= 0))

@@ -6,16 +6,12 @@ autograd.Function outside them saves the input alone: h is recomputed. What each
 
 from __future__ import annotations
 
-import functools
-
 import torch
 
 from .. import backends, check, layout
 from ..differentiable_once import differentiable_once
 from . import cpu, reference
-from .neuron import JUNCTIONS, Neuron, checked
-
-_checked_once = functools.lru_cache(checked)  # a network asks for the same few neurons again and again
+from .neuron import JUNCTIONS, Neuron
 
 _TENSORS = "Tensor x_seq, Tensor? v_init, Tensor? scale, Tensor? shift, Tensor? residual, str? junction"
 _NEURON = (
@@ -40,8 +36,7 @@ def integrate_fire(
     junction: str | None = None,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """Check the arguments and run the op; see functional.integrate_fire for what they mean."""
-    neuron = checked(neuron) if torch.compiler.is_compiling() else _checked_once(neuron)
+    """Check the tensors and run the op; see functional.integrate_fire for what they mean. `neuron` has been checked."""
     _check_tensors(x_seq, v_init, scale, shift, residual, junction)
     inputs = (x_seq, v_init, scale, shift, residual)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
@@ -129,8 +124,11 @@ def _backward(grad_out, x_seq, v_init, scale, shift, residual, junction, *consta
     x_seq = layout.dense(x_seq)
     inputs = (grad_out, x_seq, v_init, scale, shift, residual, junction, Neuron(*neuron), through_affine)
     grad_x, grad_v_init, grad_residual = _backend(backend, x_seq.device).backward(*inputs)
-    nothing = x_seq.new_empty(0)
-    return grad_x, nothing if v_init is None else grad_v_init, nothing if grad_residual is None else grad_residual
+    if v_init is not None:
+        grad_v_init = layout.like(grad_v_init, torch.empty_like(x_seq[0], dtype=torch.float32))
+    # two empty tensors: an op's outputs may not be one and the same
+    grad_v_init = x_seq.new_empty(0) if v_init is None else grad_v_init
+    return grad_x, grad_v_init, x_seq.new_empty(0) if grad_residual is None else grad_residual
 
 
 def _forward_fake(x_seq, *_):
@@ -139,11 +137,10 @@ def _forward_fake(x_seq, *_):
 
 def _backward_fake(grad_out, x_seq, v_init, scale, shift, residual, junction, *_):
     x_seq = layout.dense(x_seq)
-    nothing = x_seq.new_empty(0)
     return (
         torch.empty_like(x_seq),
-        nothing if v_init is None else torch.empty_like(x_seq[0], dtype=torch.float32),
-        nothing if junction in (None, "add") else torch.empty_like(x_seq),
+        x_seq.new_empty(0) if v_init is None else torch.empty_like(x_seq[0], dtype=torch.float32),
+        x_seq.new_empty(0) if junction in (None, "add") else torch.empty_like(x_seq),
     )
 
 

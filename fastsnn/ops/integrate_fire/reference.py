@@ -11,10 +11,12 @@
 
 and backwards, with sg the surrogate at u = h - v_threshold:
 
-    gh[t] = gs[t] * sg + gv[t] * R                          gx and gv[t-1] follow from gh as h from x and v
-    R = [1 - s] (hard) or 1 (soft), plus (v_reset - h) * sg or - v_threshold * sg where the reset is not detached
+    gs[t] += gv[t] * (v_reset - h[t])                       through a hard reset that is not detached
+    gs[t] -= gv[t] * v_threshold                            through a soft one
+    gh[t] = gs[t] * sg + gv[t] where not s[t]               hard reset
+    gh[t] = gs[t] * sg + gv[t]                              soft reset; gx and gv[t-1] follow from gh as h from x and v
 
-The order of operations is that of SpikingJelly 2.0's CPU path, so that spikes and gradients equal it bit for bit.
+The order of operations is that of SpikingJelly 2.0 on a CPU, so that spikes and gradients equal it bit for bit.
 One difference is meant: an infinite h resets to v_reset (SpikingJelly multiplies, and gets NaN). Everything is computed
 in float32, whatever the storage type.
 """
@@ -69,7 +71,11 @@ def backward(
         if grad_residual is not None:
             grad, grad_residual[t] = _unjoin(grad, spikes, residual[t].float(), junction)
         sg = surrogate_gradient(h - neuron.v_threshold, neuron.surrogate, neuron.alpha)
-        gh = grad * sg + _through_reset(carry, h, spikes, sg, neuron)
+        if not neuron.detach_reset and neuron.v_reset is None:
+            grad = grad - carry * neuron.v_threshold
+        elif not neuron.detach_reset:
+            grad = grad - carry * h + carry * neuron.v_reset
+        gh = grad * sg + (carry if neuron.v_reset is None else torch.where(spikes > 0, 0.0, carry))
         leak = None if neuron.tau is None else gh / _on(h, neuron.tau)
         grad_current = leak if leak is not None and neuron.decay_input else gh
         carry = gh if leak is None else gh - leak
@@ -110,15 +116,6 @@ def _walk(x_seq, v_init, scale, shift, neuron):
         spikes = fired.float()
         v = h - spikes * neuron.v_threshold if neuron.v_reset is None else torch.where(fired, neuron.v_reset, h)
         yield h, spikes
-
-
-def _through_reset(carry, h, spikes, sg, neuron):
-    """Return dL/dv[t] taken through the reset to h[t]."""
-    if neuron.v_reset is None:
-        return carry if neuron.detach_reset else carry * (1 - neuron.v_threshold * sg)
-    if neuron.detach_reset:
-        return torch.where(spikes > 0, 0.0, carry)
-    return carry * ((1 - spikes) + (neuron.v_reset - h) * sg)
 
 
 def _join(s, r, junction):

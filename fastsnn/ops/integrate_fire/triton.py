@@ -260,10 +260,11 @@ def _unfire(
     """Return the gradients at a step's current and at the v before it, from `grad` at its spikes, `carry` at its v."""
     sg = _surrogate_gradient(h - v_threshold, width, height, SURROGATE)
     if v_reset is None:
-        past = carry if DETACH_RESET else carry * (1.0 - v_threshold * sg)
+        grad = grad if DETACH_RESET else grad - carry * v_threshold
+        past = carry
     else:
-        stays = tl.where(h >= v_threshold, 0.0, 1.0)
-        past = tl.where(h >= v_threshold, 0.0, carry) if DETACH_RESET else carry * (stays + (v_reset - h) * sg)
+        grad = grad if DETACH_RESET else grad - carry * h + carry * v_reset
+        past = tl.where(h >= v_threshold, 0.0, carry)
     gh = grad * sg + past
     if tau is None:
         grad_current, carry = gh, gh

@@ -1,0 +1,51 @@
+"""What every test gets: a seed, poisoned memory, deterministic random cases; and a reason where there is no GPU."""
+
+import os
+import random
+
+# Before torch is imported: threads that spin while they wait make a busy machine ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import hypothesis
+import numpy
+import pytest
+import torch
+
+hypothesis.settings.register_profile(
+    "fastsnn",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=50,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate, hypothesis.Phase.shrink],
+)
+hypothesis.settings.load_profile("fastsnn")
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory():
+    """Fill what torch.empty and its family return with NaN: a number nobody wrote cannot pass for a result."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.utils.deterministic.fill_uninitialized_memory = filled
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    build = "" if torch.version.cuda else " (a torch without CUDA)"
+    why = f"needs a CUDA device, torch.cuda.is_available() is False{build}"
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason=why))
