@@ -1,7 +1,7 @@
 """fastsnn: fast, trustworthy robustness studies of spiking neural networks."""
 
-from . import attacks, functional, models, nn
+from . import attacks, engine, functional, models, nn
 from .models import Classifier
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "attacks", "functional", "models", "nn"]
+__all__ = ["Classifier", "attacks", "engine", "functional", "models", "nn"]

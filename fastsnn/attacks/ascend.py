@@ -21,8 +21,7 @@ def ascend(
     alpha: float | torch.Tensor,
     steps: int,
     start: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
-    bn: str = "frozen",
-    precision: str = "fp32",
+    **how,
 ) -> torch.Tensor:
     """Climb the cross-entropy of `network` from x by signed steps, inside the Linf ball and [0, 1].
 
@@ -34,8 +33,7 @@ def ascend(
         alpha: step, above 0 (where steps > 0): a number, or one per sample [B].
         steps: iterations, at least 0.
         start: from x and the budgets [B] to the first iterate, in the ball; None starts at x.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
+        **how: the gradient is taken: bn, precision, engine; see input_gradient.
 
     Returns:
         The last iterate, like x; |result - x| <= eps holds exactly.
@@ -49,7 +47,7 @@ def ascend(
     check.integer("steps", steps, at_least=0)
     if steps and bool((alpha == 0).any()):
         raise ValueError(f"alpha is 0 with steps={steps}: nothing would move; expected alpha above 0, or steps=0.")
-    with input_gradient(network, y, bn=bn, precision=precision) as gradient:
+    with input_gradient(network, y, **how) as gradient:
         origin = x.detach()
         adv = origin.clone() if start is None else start(origin, eps)
         for i in range(steps):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.nn.functional import cross_entropy
 
+from ..engine import Prepared, prepare
 from ..nn import precision as in_precision
 from ..ops import check
 from ..ops.attack_step import default_batch_axis
@@ -18,9 +19,22 @@ _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 @contextlib.contextmanager
 def input_gradient(
-    network: Callable[[torch.Tensor], torch.Tensor], y: torch.Tensor, *, bn: str, precision: str
+    network: Callable[[torch.Tensor], torch.Tensor],
+    y: torch.Tensor,
+    *,
+    bn: str = "frozen",
+    precision: str = "fp32",
+    engine: str | None = "auto",
 ) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
     """Hold `network` in the state it is attacked in, and yield the function from an iterate to its gradient.
+
+    Args:
+        network: from an iterate to logits [B, classes].
+        y: labels [B].
+        bn: "frozen", "batch" or "drift"; see under_attack.
+        precision: "reference", "fp32" or "fast"; see nn.precision.
+        engine: "auto" computes products in the fastest form with the same answers (see engine.prepare); None as the
+            layers themselves, for comparison.
 
     The loss is summed over the batch, so that a sample's gradient does not depend on how many others came with it.
 
@@ -28,7 +42,11 @@ def input_gradient(
         ValueError: on leaving, if any logits or gradients were not finite; at the first call, if the labels do not fit
             the logits or the logits do not depend on the input.
     """
-    with torch.inference_mode(False), torch.enable_grad(), under_attack(network, bn), in_precision(precision):
+    if engine is not None:
+        check.one_of("engine", engine, ("auto",))
+    module = network.network if isinstance(network, Prepared) else network
+    network = prepare(network) if engine else module
+    with torch.inference_mode(False), torch.enable_grad(), under_attack(module, bn), in_precision(precision):
         source = _Source(network, y.to(torch.int64, copy=True))  # a copy: inference tensors cannot be differentiated
         yield source
     source.check_finite()

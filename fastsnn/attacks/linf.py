@@ -20,6 +20,7 @@ def fgsm(
     eps: float | torch.Tensor | Sequence[float | torch.Tensor],
     bn: str = "frozen",
     precision: str = "fp32",
+    engine: str | None = "auto",
 ) -> torch.Tensor | list[torch.Tensor]:
     """Fast gradient sign method (Goodfellow et al. 2015, eq. 2): clip(x + eps * sign(gradient), 0, 1).
 
@@ -30,6 +31,7 @@ def fgsm(
         eps: budget, at least 0: a number or one per sample [B]; or a list of such, all served by one gradient.
         bn: "frozen", "batch" or "drift"; see under_attack.
         precision: "reference", "fp32" or "fast"; see nn.precision.
+        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
 
     Returns:
         Adversarial input like x, with |result - x| <= eps exactly; a list of them for a list of budgets.
@@ -40,7 +42,7 @@ def fgsm(
     check_input(x, y)
     many = isinstance(eps, (list, tuple))
     budgets = [per_sample("eps", e, x, default_batch_axis(x)) for e in (eps if many else [eps])]
-    with input_gradient(network, y, bn=bn, precision=precision) as gradient:
+    with input_gradient(network, y, bn=bn, precision=precision, engine=engine) as gradient:
         origin = x.detach().clone()
         g = gradient(origin)
         # a step of twice the budget, so that the projection lands on x +- eps itself
@@ -59,6 +61,7 @@ def pgd(
     random_start: bool = True,
     bn: str = "frozen",
     precision: str = "fp32",
+    engine: str | None = "auto",
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Projected gradient descent in the Linf ball (Madry et al. 2017, eq. 2).
@@ -73,6 +76,7 @@ def pgd(
         random_start: begin at a uniform draw from the ball rather than at x.
         bn: "frozen", "batch" or "drift"; see under_attack.
         precision: "reference", "fp32" or "fast"; see nn.precision.
+        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
         generator: of the random start; None uses torch's global one.
 
     Returns:
@@ -82,7 +86,8 @@ def pgd(
         ValueError, TypeError: an argument is wrong; the message names it.
     """
     start = uniform_start(generator) if random_start else None
-    return ascend(network, x, y, eps=eps, alpha=alpha, steps=steps, start=start, bn=bn, precision=precision)
+    how = {"bn": bn, "precision": precision, "engine": engine}
+    return ascend(network, x, y, eps=eps, alpha=alpha, steps=steps, start=start, **how)
 
 
 class FGSM:

@@ -1,0 +1,5 @@
+"""The attack engine: the fastest form of a network with the same answers."""
+
+from .prepared import Layer, Prepared, prepare
+
+__all__ = ["Layer", "Prepared", "prepare"]
