@@ -24,7 +24,9 @@ def pointwise(conv: nn.Conv2d, dtype: torch.dtype) -> Form:
         x = x.to(dtype)
         if stride != (1, 1):
             x = x[:, :, :: stride[0], :: stride[1]]
-        return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+        pixels = x.permute(0, 2, 3, 1)  # two axes for the GEMM: torch would batch it, weights and all
+        out = F.linear(pixels.reshape(-1, pixels.shape[3]), weight, bias)
+        return out.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
 
     return form
 

@@ -1,0 +1,38 @@
+"""What a data set is, whatever it shows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images of one split.
+
+    Attributes:
+        images: uint8 [N, C, H, W], 0 to 255.
+        labels: int64 [N], 0 to len(classes) - 1.
+        classes: the classes' names.
+        name: the data set's name, as `load` takes it.
+        split: "train" or "test".
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    name: str
+    split: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def sha256(self) -> str:
+        """Return a hash of all images and labels: equal data, equal hash, on every machine."""
+        digest = hashlib.sha256(self.images.contiguous().numpy())
+        digest.update(self.labels.contiguous().numpy())
+        return digest.hexdigest()

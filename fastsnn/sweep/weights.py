@@ -1,0 +1,81 @@
+"""The cache of trained weights: one safetensors file each, named by a hash of everything that determined them.
+
+That description stands in the file's header as JSON, with a checksum of the tensors. The files lie in
+$FASTSNN_CACHE/weights, by default ~/.cache/fastsnn/weights (or $XDG_CACHE_HOME/fastsnn/weights), and can be deleted at
+any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from . import files
+
+
+class CorruptWeightsError(Exception):
+    """A cached file that is not what was once written; the message is a sentence with its path."""
+
+
+def directory() -> Path:
+    """Return the folder of the cache, made if need be.
+
+    Raises:
+        OSError: it cannot be made or written to.
+    """
+    home = os.environ.get("FASTSNN_CACHE") or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastsnn"
+    )
+    folder = Path(home).expanduser() / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written to; set FASTSNN_CACHE to a folder that can")
+    return folder
+
+
+def path(description: dict) -> Path:
+    """Return where weights so described are kept: a readable name, and a hash of all the rest."""
+    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    return directory() / f"{description['model']}-{description['pool']}-{description['data']}-{key}.safetensors"
+
+
+def save(file: Path, state: dict[str, torch.Tensor], description: dict) -> None:
+    """Write a network's state_dict with its description, whole or not at all."""
+    import safetensors.torch
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    header = {"description": json.dumps(description, sort_keys=True), "sha256": _checksum(state)}
+    files.write(file, safetensors.torch.save(state, header))
+
+
+def load(file: Path) -> dict[str, torch.Tensor] | None:
+    """Return the state_dict in `file`, or None if there is no such file.
+
+    Raises:
+        CorruptWeightsError: it cannot be read, or its checksum is wrong.
+    """
+    import safetensors.torch
+
+    if not file.exists():
+        return None
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CorruptWeightsError(f"The cached weights {file} cannot be read ({error}).") from error
+    if header.get("sha256") != _checksum(state):
+        raise CorruptWeightsError(f"The cached weights {file} are not those once written: their checksum is wrong.")
+    return state
+
+
+def _checksum(state: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(f"{name} {state[name].dtype} {list(state[name].shape)}".encode())
+        digest.update(state[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

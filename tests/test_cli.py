@@ -1,0 +1,180 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import fastsnn
+from fastsnn import cli, data
+from fastsnn.sweep import folder, weights
+
+from .sweep import tiny
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    monkeypatch.setitem(data.DATASETS, "few", tiny.load)
+    monkeypatch.setenv("FASTSNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys, *argv):
+    """Return the one sentence with which a command line is refused."""
+    try:
+        code = cli.main(argv)
+    except SystemExit as exit:
+        code = exit.code
+    out, err = capsys.readouterr()
+    assert code == 2 and out == "" and len(err.splitlines()) == 1 and err.startswith("fastsnn")
+    return err
+
+
+def test_a_sweep_shows_its_table_and_says_where_the_files_are(capsys, tmp_path):
+    assert cli.main(["sweep", *tiny.FLAGS, "--out", "results"]) == 0
+    out, err = capsys.readouterr()
+    assert "sew_resnet18" in out and "results/results.csv" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "sew_resnet18 max: train: 40 images" in err and "sew_resnet18 avg: pgd, eps 16: done" in err
+    rows = list(csv.DictReader((tmp_path / "results" / "results.csv").open()))
+    assert len(rows) == 12
+    assert all(row["accuracy"] == row["clean_accuracy"] for row in rows if row["eps_255"] == "0")
+
+
+def test_the_same_seed_gives_the_same_results_cached_or_not(capsys, tmp_path):
+    flags = [*tiny.FLAGS, "--pool", "avg", "--quiet"]
+    assert cli.main(["sweep", *flags, "--out", "cold"]) == 0
+    assert cli.main(["sweep", *flags, "--out", "cached"]) == 0
+    assert cli.main(["sweep", *flags, "--out", "retrained", "--retrain"]) == 0
+    assert capsys.readouterr().err == ""
+    contents = {(tmp_path / out / "results.csv").read_bytes() for out in ("cold", "cached", "retrained")}
+    assert len(contents) == 1
+
+
+def test_the_results_go_to_runs_by_default(capsys, tmp_path):
+    assert cli.main(["sweep", *tiny.FLAGS, "--pool", "max", "--attacks", "fgsm", "--quiet"]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("few-") and (run / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    "lists", [["--eps", "0,4.5", "--pool", "max,avg"], ["--eps", "0", "4.5", "--pool", "max", "avg"]]
+)
+def test_lists_take_spaces_and_commas(lists):
+    arguments = cli._parser().parse_args(["sweep", *lists])
+    settings = cli._settings(arguments)
+    assert settings.eps == (0, 4.5) and settings.pools == ("max", "avg")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--models", "sew_resnet19"], "Did you mean"),
+        (["--pool", "mean"], "pools is 'mean'"),
+        (["--eps", "0", "six"], "eps holds 'six'"),
+        (["--eps", ","], "at least one value"),
+        (["--eps", "300"], "at most 255"),
+        (["--width", "x"], "--width"),
+        (["--alpha", "0"], "alpha is 0.0"),
+        (["--device", "tpu"], "device is 'tpu'"),
+        (["--images", "9999"], "360 test images"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch"),
+        (["--out", __file__], "not an empty folder"),
+    ],
+)
+def test_a_bad_flag_is_refused_with_one_sentence_and_nothing_written(capsys, tmp_path, flags, message):
+    assert message in refused(capsys, "sweep", *flags)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_existing_folder_is_refused_before_any_work(capsys, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "results.csv").write_text("precious")
+    assert "full exists and is not an empty folder" in refused(capsys, "sweep", *tiny.FLAGS, "--out", "full")
+    assert (tmp_path / "full" / "results.csv").read_text() == "precious"
+    assert not any((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_cache_that_cannot_be_made_is_refused_before_any_work(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FASTSNN_CACHE", str(tmp_path / "file"))
+    assert str(tmp_path / "file") in refused(capsys, "sweep", *tiny.FLAGS, "--out", "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_command_is_refused(capsys):
+    assert "command" in refused(capsys)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["--version"])
+    assert exit.value.code == 0 and capsys.readouterr().out == f"fastsnn {fastsnn.__version__}\n"
+
+
+def test_help_explains_every_flag(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["sweep", "--help"])
+    assert exit.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("--eps", "in 1/255", "(default: 0 2 4 6 8 16)", "--alpha", "absolute", "--seed", "(default: 3407)"):
+        assert part in text
+
+
+def test_an_interrupt_says_what_is_saved(capsys, monkeypatch, tmp_path):
+    whole = folder.run
+
+    def interrupted(*arguments, **options):
+        for done in whole(*arguments, **options):
+            yield done
+            if done.stage.work == "fgsm":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder, "run", interrupted)
+    assert cli.main(["sweep", *tiny.FLAGS, "--out", "half", "--quiet"]) == 130
+    err = capsys.readouterr().err
+    assert "interrupted; 3 rows are in half/results.csv" in err and str(weights.directory()) in err
+    assert len((tmp_path / "half" / "results.csv").read_text().splitlines()) == 4
+
+
+def test_a_diverged_training_is_a_sentence(capsys, monkeypatch):
+    def diverge(*_, **__):
+        raise FloatingPointError("The training loss is nan in epoch 1; try an lr below 3.")
+        yield
+
+    monkeypatch.setattr(folder, "run", diverge)
+    assert cli.main(["sweep", *tiny.FLAGS, "--quiet"]) == 1
+    assert capsys.readouterr().err == "fastsnn sweep: The training loss is nan in epoch 1; try an lr below 3.\n"
+
+
+def start(*flags):
+    """Start `fastsnn sweep` as a process of its own; return it once it trains."""
+    command = [sys.executable, "-c", "import sys; from fastsnn.cli import main; sys.exit(main())", "sweep", *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    for line in process.stderr:
+        if "train" in line:
+            return process
+    raise AssertionError(f"it ended with {process.wait()} before it trained")
+
+
+FOR_LONG = ["--width", "4", "--epochs", "1000", "--out", "killed"]
+
+
+def test_a_killed_run_leaves_nothing_half_written(tmp_path):
+    process = start(*FOR_LONG)
+    time.sleep(0.5)
+    process.kill()
+    assert process.wait(30) == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["run.json"]
+    assert '"finished": null' in (tmp_path / "killed" / "run.json").read_text()
+    assert list((tmp_path / "cache" / "weights").iterdir()) == []
+
+
+def test_ctrl_c_exits_130_with_a_sentence(tmp_path):
+    process = start(*FOR_LONG)
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(30) == 130
+    assert "interrupted; no attack was finished" in rest and "Traceback" not in rest
