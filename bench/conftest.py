@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 
 import pytest
 import torch
+
+from fastsnn.sweep import machine as describe
 
 _ROWS: list[tuple[str, float, float, str]] = []
 
@@ -25,7 +26,15 @@ def smoke(request) -> bool:
 def compare(benchmark, request, smoke):
     """Return a function that compares speeds: best of `rounds`, candidate and baseline in turn, recorded both."""
 
-    def run(candidate: Callable, baseline: Callable, check: Callable, *, rounds: int = 10, repeat: int = 1, note=str):
+    def run(
+        candidate: Callable,
+        baseline: Callable,
+        check: Callable,
+        *,
+        rounds: int = 10,
+        repeat: int = 1,
+        note=lambda seconds: "",
+    ):
         check(candidate(), baseline())
         seconds = []
 
@@ -53,18 +62,10 @@ def compare(benchmark, request, smoke):
 
 def machine() -> str:
     """Name the processor, the threads and the versions that a number belongs to."""
-    import spikingjelly
-
-    from fastsnn.ops import library
-
-    with open("/proc/cpuinfo") as lines:  # noqa: PTH123
-        model = next(
-            (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-        )
-    sets = library.instruction_sets()
+    about, versions = describe.describe(), describe.versions()
     return (
-        f"{model}, {torch.get_num_threads()} threads, {sets[0] if sets else 'no C++ kernels'}; "
-        f"torch {torch.__version__}, SpikingJelly {getattr(spikingjelly, '__version__', '2.x')}"
+        f"{about['processor']}, {about['instruction_sets'][:1]}, {torch.get_num_threads()} threads; "
+        f"torch {versions['torch']}, SpikingJelly {versions['spikingjelly']}"
     )
 
 
