@@ -33,7 +33,7 @@ def compare(benchmark, request, smoke):
         *,
         rounds: int = 10,
         repeat: int = 1,
-        note=lambda seconds: "",
+        note: Callable[[float], str] = lambda seconds: "",
     ):
         check(candidate(), baseline())
         seconds = []
@@ -64,7 +64,7 @@ def machine() -> str:
     """Name the processor, the threads and the versions that a number belongs to."""
     about, versions = describe.describe(), describe.versions()
     return (
-        f"{about['processor']}, {about['instruction_sets'][:1]}, {torch.get_num_threads()} threads; "
+        f"{about['processor']}, {', '.join(about['instruction_sets'][:1])}, {torch.get_num_threads()} threads; "
         f"torch {versions['torch']}, SpikingJelly {versions['spikingjelly']}"
     )
 
