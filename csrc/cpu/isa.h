@@ -1,4 +1,4 @@
-// One source, three instruction sets: kernels.inl is compiled once per namespace below, and the
+// One source, three instruction sets: each .inl is compiled once per namespace below, and the
 // best one the processor has is chosen when the library is loaded. (Function attributes such as
 // target_clones do not reach templates, hence the pragmas.)
 #pragma once

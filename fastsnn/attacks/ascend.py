@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from .. import functional
-from ..ops import check
+from ..ops import attack_step, check
 from ..ops.attack_step import default_batch_axis, per_sample
 from .gradient import check_input, input_gradient
 
@@ -51,7 +50,7 @@ def ascend(
         origin = x.detach()
         adv = origin.clone() if start is None else start(origin, eps)
         for i in range(steps):
-            adv = functional.attack_step(adv, origin, gradient(adv), eps, alpha, exact=i == steps - 1)
+            adv = attack_step.step(adv, origin, gradient(adv), eps, alpha, axis, i == steps - 1, None)
     return adv
 
 
@@ -66,6 +65,7 @@ def uniform_start(generator: torch.Generator | None) -> Callable[[torch.Tensor, 
         axis = default_batch_axis(x)
         budgets = eps.view([-1 if i == axis else 1 for i in range(x.dim())])
         noise = torch.rand(x.shape, generator=generator, device=x.device).mul_(2).sub_(1).mul_(budgets)
-        return functional.attack_step(x + noise, x, torch.zeros_like(x), eps, 0.0)
+        still = torch.zeros_like(eps)
+        return attack_step.step(x + noise, x, torch.zeros_like(x), eps, still, axis, True, None)
 
     return start

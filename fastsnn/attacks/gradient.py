@@ -45,7 +45,7 @@ def input_gradient(
     if engine is not None:
         check.one_of("engine", engine, ("auto",))
     module = network.network if isinstance(network, Prepared) else network
-    network = prepare(network) if engine else module
+    network = prepare(network).forget() if engine else module  # weights may have changed since, unnoticed
     with torch.inference_mode(False), torch.enable_grad(), under_attack(module, bn), in_precision(precision):
         source = _Source(network, y.to(torch.int64, copy=True))  # a copy: inference tensors cannot be differentiated
         yield source

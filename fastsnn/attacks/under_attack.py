@@ -35,7 +35,8 @@ def under_attack(network: Callable, bn: str) -> Iterator[None]:
     training = [(module, module.training) for module in network.modules()]
     frozen = [parameter for parameter in network.parameters() if parameter.requires_grad]
     norms = [module for module in network.modules() if isinstance(module, _Norm)]
-    statistics = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()] if bn == "batch" else []
+    statistics = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()] if bn != "frozen" else []
+    drifted = False
     try:
         network.train(bn == "drift")
         if bn == "batch":
@@ -44,11 +45,12 @@ def under_attack(network: Callable, bn: str) -> Iterator[None]:
         for parameter in frozen:
             parameter.requires_grad_(False)
         yield
+        drifted = bn == "drift"  # asked for; an attack that failed leaves the statistics alone
     finally:
         for module, mode in training:
             module.training = mode
         for parameter in frozen:
             parameter.requires_grad_(True)
         with torch.no_grad():
-            for buffer, value in statistics:
+            for buffer, value in [] if drifted else statistics:
                 buffer.copy_(value)

@@ -42,31 +42,35 @@ class _Chosen(NamedTuple):
     form: forms.Form
 
 
-# What was chosen for the layers of each network, as long as it lives; forms hold rearranged weights, never a module.
-_chosen_for: weakref.WeakKeyDictionary[nn.Module, dict[tuple, _Chosen]] = weakref.WeakKeyDictionary()
-
-
 def prepare(network: Callable[[torch.Tensor], torch.Tensor]) -> Prepared:
-    """Return `network` in the fastest form with the same answers, for attacks and scores with frozen weights.
+    """Return `network` in the fastest form with the same answers, for passes with frozen weights.
 
     The answers are those of precision "fp32" or "fast" (whichever is in force when it is called), up to the order in
     which sums are added; under "reference", and where weights need gradients, the network runs as it is.
 
     Args:
-        network: a module of this package, or a callable around one. For a module the rearranged weights are kept as
-            long as it lives, and made anew when its weights have changed.
+        network: a module of this package, or a callable around one.
     """
     return network if isinstance(network, Prepared) else Prepared(network)
 
 
 class Prepared:
-    """A network in its fastest form; call it as the network. Made by `prepare`."""
+    """A network in its fastest form; call it as the network. Made by `prepare`.
+
+    Rearranged weights are kept from call to call. Weights that are replaced or changed through torch's counted
+    operations are noticed; after a change behind torch's back (`.data`, fused optimizers) call `forget`. Attacks do.
+    """
 
     def __init__(self, network: Callable[[torch.Tensor], torch.Tensor]):
         self.network = network
-        is_module = isinstance(network, nn.Module)
-        self._chosen = _chosen_for.setdefault(network, {}) if is_module else {}
-        self._names = {id(module): name for name, module in network.named_modules()} if is_module else {}
+        self._chosen: dict[tuple, _Chosen] = {}
+        modules = network.named_modules() if isinstance(network, nn.Module) else ()
+        self._names = {id(module): name for name, module in modules}
+
+    def forget(self) -> Prepared:
+        """Drop all rearranged weights, so that the next call reads the network's own; return self."""
+        self._chosen.clear()
+        return self
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the network returns for x."""
@@ -81,9 +85,9 @@ class Prepared:
         weight = module.weight
         if torch.is_grad_enabled() and weight.requires_grad:
             return None  # a form's weights are copies: their gradient would not reach the layer's
-        if not frames.numel():
-            return None
-        key = (id(module), frames.shape[1:], dtype)
+        if not frames.numel() or type(module) is not nn.Conv2d:
+            return None  # a subclass may compute something else
+        key = (id(module), frames.shape[1:], dtype, frames.device)
         chosen = self._chosen.get(key)
         if chosen is None or chosen.weight() is not weight or chosen.version != weight._version:
             with torch.no_grad():

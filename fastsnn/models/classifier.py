@@ -21,6 +21,8 @@ class Classifier(nn.Module):
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return the encoded input [T, B, C, H, W], the space in which the paper attacks."""
+        if images.dim() != 4:
+            raise ValueError(f"images has shape {list(images.shape)}, expected [B, C, H, W].")
         return self.encoder(images)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..nn import IFNode, norm_fire, over_time, product, stored
+from ..nn import IFNode, is_watched, norm_fire, over_time, product, stored
 from ..ops import check
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -131,6 +131,11 @@ class SEWResNet(nn.Module):
             raise ValueError(
                 f"x_seq has shape {list(x_seq.shape)}, expected encoded input [T, B, {self.in_channels}, H, W]."
             )
+        weight = self.conv1.weight
+        if x_seq.dtype != weight.dtype or x_seq.device != weight.device:
+            raise TypeError(
+                f"x_seq is {x_seq.dtype} on {x_seq.device}, expected the network's {weight.dtype} on {weight.device}."
+            )
         x_seq = norm_fire(self.bn1, self.sn1, product(self.conv1, x_seq, spikes=False))
         x_seq = over_time(self.maxpool, stored(x_seq))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -188,5 +193,7 @@ def _add_shortcut(block: nn.Module, inplanes: int, planes: int, stride: int, **n
 def _shortcut(block: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     if block.downsample is None:
         return x_seq
+    if is_watched(block.downsample):
+        return block.downsample_sn(over_time(block.downsample, x_seq))
     conv, norm = block.downsample
     return norm_fire(norm, block.downsample_sn, product(conv, x_seq))

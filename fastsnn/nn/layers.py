@@ -9,6 +9,14 @@ from . import forms
 from .neurons import IFNode
 from .precision import current
 
+_torch = nn.modules.module
+_EVERY_MODULES_HOOKS = (
+    _torch._global_forward_hooks,
+    _torch._global_forward_pre_hooks,
+    _torch._global_backward_hooks,
+    _torch._global_backward_pre_hooks,
+)
+
 
 def over_time(module: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     """Apply a module that knows no time to every step: [T, B, ...] -> [T, B, ...]."""
@@ -26,9 +34,11 @@ def product(module: nn.Conv2d, x_seq: torch.Tensor, *, spikes: bool = True) -> t
         spikes: whether x_seq holds spikes or small sums of them. Those are exact in bfloat16, so that under "fast" only
             the weights are rounded; anything else is computed in float32.
     """
-    if current() == "reference" or is_watched(module):
+    if current() == "reference":
         return over_time(module, x_seq)
     dtype = torch.bfloat16 if spikes and current() == "fast" else torch.float32
+    if is_watched(module) or type(module) is not nn.Conv2d:  # called as such; a subclass may compute something else
+        return over_time(module, x_seq.to(torch.float32)).to(dtype)
     frames = x_seq.flatten(0, 1)
     form = forms.form_for(module, frames, dtype)
     if form is not None:
@@ -64,6 +74,8 @@ def norm_fire(
     """
     if current() == "reference" or is_watched(neuron):
         return join(neuron(over_time(norm, x_seq)), residual, junction)
+    if norm.training or norm.running_mean is None:
+        x_seq = x_seq.contiguous()  # torch's batch statistics of channels-last frames are ten times less exact
     if norm.training or norm.running_mean is None or is_watched(norm):
         return neuron(over_time(norm, x_seq), residual=residual, junction=junction)
     scale = (norm.running_var + norm.eps).rsqrt()
@@ -88,5 +100,5 @@ def join(spikes: torch.Tensor, residual: torch.Tensor | None, junction: str | No
 
 def is_watched(module: nn.Module) -> bool:
     """Tell whether somebody has hooks on a layer, which must then be called as such rather than fused."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(map(bool, hooks))
+    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(map(bool, own)) or any(map(bool, _EVERY_MODULES_HOOKS))

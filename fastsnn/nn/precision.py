@@ -22,6 +22,8 @@ _current: ContextVar[str] = ContextVar("fastsnn_precision", default="fp32")
 def precision(name: str) -> Iterator[None]:
     """Compute in `name` precision inside the block.
 
+    Outside of any block a network computes as in "fp32", except that on a GPU torch's own settings decide about TF32.
+
     Args:
         name: "reference": layer by layer in SpikingJelly's order of operations, bit for bit on the same device;
             "fp32": float32 arithmetic, layers fused, sums may be reordered (on a GPU without TF32);

@@ -17,7 +17,8 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     allowed = tuple(allowed)
     if value in allowed:
         return value  # type: ignore[return-value]
-    near = difflib.get_close_matches(str(value), allowed, n=2, cutoff=0.5)
+    by_lower = {name.lower(): name for name in allowed}
+    near = [by_lower[name] for name in difflib.get_close_matches(str(value).lower(), by_lower, n=2, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}.{hint}")
 

@@ -42,7 +42,7 @@ def prepare(settings: Settings, out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder; name another one with --out.")
     weights.directory()
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=out.exists())  # two runs that begin in one second do not share a folder
 
 
 def sweep(settings: Settings, out: Path, progress: Silent, *, retrain: bool = False) -> Iterator[Done]:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..functional import phase_encode
+from ..nn import precision
 from ..ops import check
 
 SCHEDULES = ("constant", "cosine")
@@ -88,7 +89,7 @@ def train(
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) if schedule == "cosine" else None
     device, highest_label = _device(net), int(labels.max())
     losses = []
-    with _deterministic_cudnn():
+    with _deterministic_cudnn(), precision("fp32"):
         for epoch in range(1, epochs + 1):
             net.train()
             summed = torch.zeros((), device=device)

@@ -186,13 +186,13 @@ def test_the_network_is_left_as_it_was_found_also_after_an_exception(bn, fails):
     else:
         pgd(net, x, y, bn=bn, **HOW)
     handle.remove()
-    if bn == "drift":  # drifting statistics are what was asked for
+    if bn == "drift" and not fails:  # drifting statistics are what was asked for
         drifted = dict(net.named_buffers())
         assert not torch.equal(drifted["bn1.running_mean"], before[2]["bn1.running_mean"])
         before = (*before[:2], {name: buffer.clone() for name, buffer in drifted.items()})
     assert_same_state(net, before)
     assert torch.is_grad_enabled()
-    assert fastsnn.nn.precision.__wrapped__ and fastsnn.nn.layers.current() == "fp32"
+    assert fastsnn.nn.layers.current() == "fp32"
 
 
 def test_a_generator_decides_the_random_start_and_leaves_torchs_own_alone(net):

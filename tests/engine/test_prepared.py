@@ -79,11 +79,13 @@ def test_changed_weights_are_noticed(net):
 
 def test_weights_that_need_gradients_get_them(net):
     net.requires_grad_(True)
-    prepare(net)(batch()[0]).sum().backward()
+    prepared = prepare(net)
+    prepared(batch()[0]).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+    assert prepared.explain() == []
     with torch.no_grad():
-        prepare(net)(batch()[0])
-    assert len(prepare(net).explain()) == 20
+        prepared(batch()[0])
+    assert len(prepared.explain()) == 20
 
 
 def test_reference_precision_is_left_alone(net):
@@ -100,17 +102,63 @@ def test_a_watched_layer_is_called_as_such(net):
     assert calls == [1] and "layer1.0.conv1" not in {row.name for row in prepare(net).explain()}
 
 
-def test_rearranged_weights_are_kept_for_the_next_attack_and_go_with_the_network(net):
-    x, y = batch()
-    fastsnn.attacks.fgsm(net, x, y, eps=0.1)
-    chosen = {key: value.form for key, value in prepare(net)._chosen.items()}
-    fastsnn.attacks.fgsm(net, x, y, eps=0.1)
-    assert {key: value.form for key, value in prepare(net)._chosen.items()} == chosen and chosen
+def test_rearranged_weights_are_kept_between_calls_and_forgotten_on_request(net):
+    prepared, x = prepare(net), batch()[0]
+    prepared(x)
+    forms = [chosen.form for chosen in prepared._chosen.values()]
+    prepared(x)
+    assert [chosen.form for chosen in prepared._chosen.values()] == forms
+    assert prepared.forget().explain() == []
+
+
+def test_a_network_goes_when_its_last_name_goes():
+    net = fastsnn.models.sew_resnet18(width=4).eval().requires_grad_(False)
+    fastsnn.attacks.fgsm(net, *batch(), eps=0.1)
     gone = weakref.ref(net)
-    matrix = weakref.ref(next(iter(chosen.values())))
-    net = chosen = None
+    del net
     gc.collect()
-    assert gone() is None or matrix() is not None  # the fixture may still hold the network
+    assert gone() is None
+
+
+def change_by_data(net):
+    net.layer1[0].conv1.weight.data.mul_(-1)
+
+
+def change_by_fused_adam(net):
+    net.requires_grad_(True)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1, fused=True)
+    net(batch()[0]).sum().backward()
+    optimizer.step()
+    net.requires_grad_(False)
+
+
+@pytest.mark.parametrize("change", [change_by_data, change_by_fused_adam])
+def test_attacks_see_weights_that_changed_behind_torchs_back(net, change):
+    x, y = batch(B=4)
+    prepared = prepare(net)
+    fastsnn.attacks.fgsm(prepared, x, y, eps=0.05)
+    change(net)
+    expected = fastsnn.attacks.fgsm(copy.deepcopy(net), x, y, eps=0.05)
+    assert torch.equal(fastsnn.attacks.fgsm(net, x, y, eps=0.05), expected)
+    assert torch.equal(fastsnn.attacks.fgsm(prepared, x, y, eps=0.05), expected)
+
+
+class Standardised(torch.nn.Conv2d):
+    def forward(self, x):
+        return torch.nn.functional.conv2d(x, self.weight - self.weight.mean(), None, self.stride, self.padding)
+
+
+def test_a_subclass_of_conv2d_is_called_as_such(net):
+    conv = net.layer1[0].conv1
+    net.layer1[0].conv1 = Standardised(8, 8, 3, padding=1, bias=False)
+    net.layer1[0].conv1.weight = conv.weight
+    with torch.no_grad():
+        logits = prepare(net)(batch()[0])
+        with fastsnn.nn.precision("fast"):
+            assert prepare(net)(batch()[0]).isfinite().all()
+        conv.weight.sub_(conv.weight.mean())
+        net.layer1[0].conv1 = conv
+        torch.testing.assert_close(logits, prepare(net)(batch()[0]))
 
 
 def test_a_prepared_network_can_be_copied_and_saved(net):

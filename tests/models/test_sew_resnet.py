@@ -181,3 +181,34 @@ def test_input_of_the_wrong_shape_is_refused(shape):
 def test_an_unknown_precision_is_refused_with_the_near_one():
     with pytest.raises(ValueError, match="Did you mean 'fp32'"), fastsnn.nn.precision("fp23"):
         pass
+
+
+def test_hooks_see_the_shortcut_as_a_whole_and_every_layer_when_they_are_global():
+    net, seen = pair(18)[0].eval(), []
+    x, _ = batch()
+    expected = net(x)
+    handle = net.layer2[0].downsample.register_forward_hook(lambda *_: seen.append("shortcut"))
+    torch.testing.assert_close(net(x), expected)
+    assert seen == ["shortcut"]
+    handle.remove()
+    seen.clear()
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
+    torch.testing.assert_close(net(x), expected)
+    handle.remove()
+    assert seen.count("BatchNorm2d") == seen.count("Conv2d") == 20
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_a_watched_convolution_works_in_fast_precision(pool):
+    net = pair(18, pool)[0].eval()
+    x, _ = batch()
+    seen = []
+    net.layer1[0].conv2.register_forward_hook(lambda *_: seen.append(1))
+    with fastsnn.nn.precision("fast"), torch.no_grad():
+        assert net(x).isfinite().all() and seen == [1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.uint8])
+def test_input_of_the_wrong_type_is_refused_by_name(dtype):
+    with pytest.raises(TypeError, match="x_seq is torch"):
+        fastsnn.models.sew_resnet18(width=4)(torch.zeros(2, 1, 3, 32, 32, dtype=dtype))

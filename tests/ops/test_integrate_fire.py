@@ -510,3 +510,9 @@ def test_a_backend_that_cannot_run_here_is_refused_with_the_reason(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(RuntimeError, match=r"backend='triton' cannot run here: .*(CUDA tensors|not installed)"):
         functional.multistep_if(X, backend="triton")
+
+
+def test_forward_mode_is_refused_rather_than_answered_with_zeros():
+    x_seq = torch.rand(3, 4)
+    with pytest.raises(RuntimeError, match="no forward-mode derivative"):
+        torch.func.jvp(functional.multistep_if, (x_seq,), (torch.ones_like(x_seq),))

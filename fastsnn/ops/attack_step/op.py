@@ -37,8 +37,7 @@ def attack_step(
         raise ValueError(f"x has shape {list(x.shape)}, expected a batch on axis {batch_axis}.")
     eps = per_sample("eps", eps, x, batch_axis)
     alpha = per_sample("alpha", alpha, x, batch_axis)
-    inputs = (tensor.detach() for tensor in (x, origin, gradient))
-    return torch.ops.fastsnn.attack_step(*inputs, eps, alpha, batch_axis, exact, backend)
+    return step(*(tensor.detach() for tensor in (x, origin, gradient)), eps, alpha, batch_axis, exact, backend)
 
 
 def default_batch_axis(x: torch.Tensor) -> int:
@@ -54,7 +53,7 @@ def per_sample(name: str, value: float | torch.Tensor, x: torch.Tensor, batch_ax
     check.companion(name, value, (samples,), "the samples of x", x.device)
     value = value.float()
     wrong = ~(torch.isfinite(value) & (value >= 0))
-    if wrong.any():
+    if not torch.compiler.is_compiling() and wrong.any():  # what a value is, a traced graph cannot ask
         raise ValueError(f"{name} holds {value[wrong][0].item()}, expected finite numbers of at least 0.")
     return value.contiguous()
 
@@ -76,3 +75,4 @@ def _forward_fake(x, *_):
 
 _LIBRARY.impl("attack_step", _forward, "CompositeExplicitAutograd")
 torch.library.register_fake("fastsnn::attack_step", _forward_fake, lib=_LIBRARY)
+step = torch.ops.fastsnn.attack_step.default  # for loops that checked their arguments once: no device is waited for

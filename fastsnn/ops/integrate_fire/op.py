@@ -7,6 +7,7 @@ autograd.Function outside them saves the input alone: h is recomputed. What each
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 
 from .. import backends, check, layout
 from ..differentiable_once import differentiable_once
@@ -39,6 +40,8 @@ def integrate_fire(
     """Check the tensors and run the op; see functional.integrate_fire for what they mean. `neuron` has been checked."""
     _check_tensors(x_seq, v_init, scale, shift, residual, junction)
     inputs = (x_seq, v_init, scale, shift, residual)
+    if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:
+        _refuse_tangents(inputs)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
         function = _TransformableIntegrateFire if _is_transformed() else _IntegrateFire
         return function.apply(*inputs, junction, neuron, backend)
@@ -65,6 +68,12 @@ class _TransformableIntegrateFire(torch.autograd.Function):
     forward = staticmethod(lambda *inputs: _run(*inputs))
     setup_context = staticmethod(lambda ctx, inputs, output: _remember(ctx, inputs, output))
     backward = _IntegrateFire.backward
+
+
+def _refuse_tangents(inputs):
+    """Raise where forward-mode differentiation asks for a tangent: the ops would answer with silent zeros."""
+    if any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in inputs):
+        raise RuntimeError("integrate_fire has no forward-mode derivative (jvp); use reverse mode: grad, vjp, jacrev.")
 
 
 def _is_transformed():
