@@ -204,6 +204,16 @@ def test_spikes_and_gradients_are_those_of_spikingjelly(surrogate, alpha, decay,
     cases.assert_same_bits(got["grad_x_seq"], expected["grad_x_seq"], "gradient", signed_zeros=False)
 
 
+@given(cases.NEURONS, cases.shapes(), st.sampled_from(["grid", "normal"]), st.integers(0, 1000))
+def test_any_neuron_at_any_size_is_that_of_spikingjelly(neuron, shape, kind, seed):
+    assume(neuron.tau is None or neuron.tau > 1)
+    case, node = Case(shape, neuron, kind=kind, seed=seed), spikingjelly_node(neuron)
+    got, expected = cases.run(case, "reference"), cases.outputs_of(lambda x_seq: node(x_seq), cases.inputs_of(case))
+    cases.assert_same_bits(got["out"], expected["out"], f"spikes of {case}")
+    tolerance = 1e-6 * cases.largest(expected["grad_x_seq"])
+    cases.assert_close(got["grad_x_seq"], expected["grad_x_seq"], tolerance, f"gradient of {case}")
+
+
 def test_no_state_is_kept_between_calls_as_if_spikingjelly_had_been_reset():
     x_seq = torch.rand(4, 30)
     first = functional.multistep_if(x_seq)
