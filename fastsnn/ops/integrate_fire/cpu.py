@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from .. import layout, library
+from .aligned import aligned
 from .neuron import JUNCTIONS, SURROGATES, Neuron
 
 _STORAGE = {torch.float32: 0, torch.bfloat16: 1}
@@ -21,7 +22,7 @@ def forward(x_seq, v_init, scale, shift, residual, junction, neuron: Neuron) -> 
         return forward(x_seq.float(), v_init, scale, shift, wide, junction, neuron).to(x_seq.dtype)
     out = torch.empty_like(x_seq)
     if x_seq.numel():
-        inputs = _aligned(x_seq, v_init, scale, shift, residual)
+        inputs = aligned(x_seq, v_init, scale, shift, residual)
         library.run("integrate_fire_forward", _arguments(inputs, (out, None, None, None, None), junction, neuron, True))
     return out
 
@@ -38,22 +39,11 @@ def backward(grad_out, x_seq, v_init, scale, shift, residual, junction, neuron: 
     grad_v_init = None if v_init is None else torch.empty_like(x_seq[0], dtype=torch.float32)
     grad_residual = None if junction in (None, "add") else torch.empty_like(x_seq)
     if x_seq.numel():
-        inputs = _aligned(x_seq, v_init, scale, shift, residual)
+        inputs = aligned(x_seq, v_init, scale, shift, residual)
         outputs = (None, layout.like(grad_out, x_seq), grad_x, grad_v_init, grad_residual)
         arguments = _arguments(inputs, outputs, junction, neuron, through_affine)
         library.run("integrate_fire_backward", arguments)
     return grad_x, grad_v_init, grad_residual
-
-
-def _aligned(x_seq, v_init, scale, shift, residual):
-    """Give the inputs the layout of x_seq, and float32 to what is not stored like it."""
-    if v_init is not None:
-        v_init = layout.like(v_init, torch.empty_like(x_seq[0], dtype=torch.float32))
-    if scale is not None:
-        scale, shift = scale.float().contiguous(), shift.float().contiguous()
-    if residual is not None:
-        residual = layout.like(residual, x_seq)
-    return x_seq, v_init, scale, shift, residual
 
 
 def _arguments(inputs, outputs, junction, neuron, through_affine):

@@ -21,6 +21,7 @@ import triton
 import triton.language as tl
 
 from .. import layout
+from .aligned import aligned
 from .neuron import Neuron
 
 _WARPS = 4  # small blocks, so that the small maps of a SEW-ResNet still spread over a GPU
@@ -33,7 +34,7 @@ def forward(x_seq, v_init, scale, shift, residual, junction, neuron: Neuron) -> 
     """See reference.forward."""
     out = torch.empty_like(x_seq)
     if x_seq.numel():
-        inputs = _aligned(x_seq, v_init, scale, shift, residual)
+        inputs = aligned(x_seq, v_init, scale, shift, residual)
         with torch.cuda.device_of(x_seq):
             integrate_fire_fwd_kernel[_grid(x_seq)](
                 *inputs,
@@ -54,7 +55,7 @@ def backward(grad_out, x_seq, v_init, scale, shift, residual, junction, neuron: 
     grad_v_init = None if v_init is None else torch.empty_like(x_seq[0], dtype=torch.float32)
     grad_residual = None if junction is None else torch.empty_like(x_seq)
     if x_seq.numel():
-        inputs = _aligned(x_seq, v_init, scale, shift, residual)
+        inputs = aligned(x_seq, v_init, scale, shift, residual)
         spans, span = _spans(x_seq)
         notes = x_seq.new_empty((spans - 1, *x_seq.shape[1:]), dtype=torch.float32) if spans > 1 else None
         with torch.cuda.device_of(x_seq):
@@ -315,17 +316,6 @@ def _unjoin(grad, s, r, JUNCTION: tl.constexpr):
     else:
         grad_s, grad_r = grad * (1.0 - r), grad * s * -1.0
     return grad_s, grad_r
-
-
-def _aligned(x_seq, v_init, scale, shift, residual):
-    """Give the inputs the layout of x_seq, and float32 to v_init."""
-    if v_init is not None:
-        v_init = layout.like(v_init, torch.empty_like(x_seq[0], dtype=torch.float32))
-    if scale is not None:
-        scale, shift = scale.contiguous(), shift.contiguous()
-    if residual is not None:
-        residual = layout.like(residual, x_seq)
-    return x_seq, v_init, scale, shift, residual
 
 
 def _sizes(x_seq, scale) -> tuple[int, int, int, int]:
