@@ -47,7 +47,10 @@ def test_a_folder_that_holds_something_is_refused(settings, tmp_path):
 
 
 def test_an_empty_folder_is_taken(settings, tmp_path):
-    prepare(settings, tmp_path)
+    (tmp_path / "empty").mkdir()
+    prepare(settings, tmp_path / "empty")
+    prepare(settings, tmp_path / "new")
+    assert not any((tmp_path / "empty").iterdir()) and (tmp_path / "new").is_dir()
 
 
 def test_more_images_than_there_are_are_refused_and_no_folder_made(settings, tmp_path):
