@@ -1,8 +1,9 @@
-// The CPU kernels as a plain C library: three copies of each, one per instruction set, behind four
+// The CPU kernels as a plain C library: three copies of each, one per instruction set, behind plain
 // functions. Python loads it with ctypes and lends it torch's own thread pool.
 //
 //     g++ -O3 -std=c++17 -ffp-contract=off -fno-math-errno -fno-trapping-math -shared -fPIC kernels.cpp
 #include <cstdint>
+#include <new>
 
 #include "arguments.h"
 #include "isa.h"
@@ -10,31 +11,52 @@
 namespace fastsnn {
 
 using Range = void (*)(int64_t begin, int64_t end, void* arguments);
-struct Kernels { Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step; };
+struct Kernels {
+  Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd, convolution_forward,
+      convolution_backward, matrix;
+};
 
 namespace baseline {
+constexpr int ROWS = 2;
 #include "integrate_fire.inl"
 #include "phase_encode.inl"
 #include "attack_step.inl"
-constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step};
+#include "multiply.inl"
+#include "matrix.inl"
+#include "convolution.inl"
+#include "winograd.inl"
+constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
+                             convolution_forward, convolution_backward, matrix};
 }  // namespace baseline
 
 #if FASTSNN_X86
 FASTSNN_TARGET_AVX2
 namespace avx2 {
+constexpr int ROWS = 6;
 #include "integrate_fire.inl"
 #include "phase_encode.inl"
 #include "attack_step.inl"
-constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step};
+#include "multiply.inl"
+#include "matrix.inl"
+#include "convolution.inl"
+#include "winograd.inl"
+constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
+                             convolution_forward, convolution_backward, matrix};
 }  // namespace avx2
 FASTSNN_TARGET_END
 
 FASTSNN_TARGET_AVX512
 namespace avx512 {
+constexpr int ROWS = 14;
 #include "integrate_fire.inl"
 #include "phase_encode.inl"
 #include "attack_step.inl"
-constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step};
+#include "multiply.inl"
+#include "matrix.inl"
+#include "convolution.inl"
+#include "winograd.inl"
+constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
+                             convolution_forward, convolution_backward, matrix};
 }  // namespace avx512
 FASTSNN_TARGET_END
 #endif
@@ -49,7 +71,7 @@ int available(Isa* list) {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
     list[n++] = {"avx512", &avx512::KERNELS};
-  if (__builtin_cpu_supports("avx2")) list[n++] = {"avx2", &avx2::KERNELS};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = {"avx2", &avx2::KERNELS};
 #endif
   list[n++] = {"baseline", &baseline::KERNELS};
   return n;
@@ -80,10 +102,11 @@ FASTSNN_API void fastsnn_use_parallel_for(void* function) {
   fastsnn::parallel_for = reinterpret_cast<fastsnn::ParallelFor>(function);
 }
 
-// Bytes of the three argument structs: what Python compares with its own, so that a stale library is not called.
+// Bytes of the argument structs: what Python compares with its own, so that a stale library is not called.
 FASTSNN_API int64_t fastsnn_argument_bytes(int32_t i) {
-  const int64_t bytes[] = {sizeof(fastsnn::IntegrateFire), sizeof(fastsnn::PhaseEncode), sizeof(fastsnn::AttackStep)};
-  return i >= 0 && i < 3 ? bytes[i] : 0;
+  const int64_t bytes[] = {sizeof(fastsnn::IntegrateFire), sizeof(fastsnn::PhaseEncode), sizeof(fastsnn::AttackStep),
+                           sizeof(fastsnn::Winograd), sizeof(fastsnn::Convolution), sizeof(fastsnn::Matrix)};
+  return i >= 0 && i < 6 ? bytes[i] : 0;
 }
 
 // Name of the i-th instruction set this processor can run, best first; null past the end.
@@ -115,5 +138,21 @@ FASTSNN_API int32_t fastsnn_phase_encode(fastsnn::PhaseEncode* a) {
 
 FASTSNN_API int32_t fastsnn_attack_step(fastsnn::AttackStep* a) {
   return fastsnn::run(fastsnn::chosen.kernels->attack_step, a->elements, fastsnn::GRAIN, a);
+}
+
+FASTSNN_API int32_t fastsnn_winograd(fastsnn::Winograd* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->winograd, a->rows, 28, a);
+}
+
+FASTSNN_API int32_t fastsnn_convolution_forward(fastsnn::Convolution* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->convolution_forward, a->frames, 2, a);
+}
+
+FASTSNN_API int32_t fastsnn_convolution_backward(fastsnn::Convolution* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->convolution_backward, a->frames, 2, a);
+}
+
+FASTSNN_API int32_t fastsnn_matrix(fastsnn::Matrix* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->matrix, (a->rows + fastsnn::CHUNK - 1) / fastsnn::CHUNK, 1, a);
 }
 }

@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ..engine import Prepared, prepare
+from ..engine.under_attack import under_attack
 from ..nn import precision as in_precision
 from ..ops import check
 from ..ops.attack_step import default_batch_axis
-from .under_attack import under_attack
 
 _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 

@@ -1,123 +1,253 @@
-"""Other ways to compute a product with the same answer: exact algebra, sums in another order.
+"""Ways to compute a convolution with the same answer: exact algebra, sums in another order. For frozen weights.
 
-All of them take and give channels-last frames, so that a whole network runs in one layout and the GEMMs need no copies.
-The weights are rearranged once, when a form is built.
+A form takes frames [N, H, W, C], channels innermost, and gives frames; its `backward` takes the gradient at the output
+and gives the gradient at the input. The weights are rearranged once, when a form is built, and nothing is saved in
+between. A whole network runs in this one layout, so that a GEMM sees its pixels without a copy.
 """
 
 from __future__ import annotations
-
-import weakref
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-Form = Callable[[torch.Tensor], torch.Tensor]  # [N, C, H, W] -> [N, planes, h, w]
+from ..ops import library
+from ..ops.convolution import Convolution
+from ..ops.matrix import Matrix
+from ..ops.winograd import Filter
 
 
-def pointwise(conv: nn.Conv2d, dtype: torch.dtype) -> Form:
-    """1x1 convolution as one GEMM over all pixels; a stride gathers the pixels it keeps first."""
-    weight, bias, stride = conv.weight.flatten(1).to(dtype).contiguous(), _to(conv.bias, dtype), conv.stride
+class Form:
+    """A convolution rearranged; the classes below say how, and `name` is what `explain` calls them."""
 
-    def form(x: torch.Tensor) -> torch.Tensor:
-        x = x.to(dtype)
-        if stride != (1, 1):
-            x = x[:, :, :: stride[0], :: stride[1]]
-        pixels = x.permute(0, 2, 3, 1)  # two axes for the GEMM: torch would batch it, weights and all
-        out = F.linear(pixels.reshape(-1, pixels.shape[3]), weight, bias)
-        return out.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
+    name: str
 
-    return form
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, shape: torch.Size):
+        raise NotImplementedError
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """[N, H, W, in] -> [N, h, w, out]."""
+        raise NotImplementedError
+
+    def backward(self, grad: torch.Tensor) -> torch.Tensor:
+        """[N, h, w, out] -> [N, H, W, in]."""
+        raise NotImplementedError
 
 
-def dense(conv: nn.Conv2d, dtype: torch.dtype, shape: torch.Size) -> Form:
+class Pointwise(Form):
+    """A 1x1 convolution as one GEMM over all pixels; a stride gathers the pixels it keeps first."""
+
+    name = "pointwise GEMM"
+
+    def __init__(self, conv, dtype, shape):
+        self.rows = _Rows(conv.weight.flatten(1), conv.bias, dtype)
+        self.stride, self.size = conv.stride, shape[1:3]
+
+    def forward(self, frames):
+        """[N, H, W, in] -> [N, h, w, out]."""
+        kept = frames[:, :: self.stride[0], :: self.stride[1]]
+        return self.rows.forward(kept.reshape(-1, kept.shape[3])).view(*kept.shape[:3], -1)
+
+    def backward(self, grad):
+        """[N, h, w, out] -> [N, H, W, in]."""
+        kept = self.rows.backward(grad.reshape(-1, grad.shape[3])).view(*grad.shape[:3], -1)
+        if self.stride == (1, 1):
+            return kept
+        frames = kept.new_zeros(len(grad), *self.size, kept.shape[3])
+        frames[:, :: self.stride[0], :: self.stride[1]] = kept
+        return frames
+
+
+class Dense(Form):
     """A padded convolution on a tiny map as one GEMM with every pixel: zero padding costs nothing.
 
-    On a 1x1 map it is the centre tap alone (9 times fewer products than a 3x3), on 2x2 maps 2.25 times fewer.
+    On a 1x1 map it is the centre tap alone (9 times fewer products than a 3x3).
     """
-    _, C, H, W = shape
-    (kh, kw), (sh, sw), (ph, pw) = conv.kernel_size, conv.stride, conv.padding
-    h, w = (H + 2 * ph - kh) // sh + 1, (W + 2 * pw - kw) // sw + 1
-    planes = conv.out_channels
-    matrix = conv.weight.new_zeros(h, w, planes, H, W, C)
-    for row in range(h):
-        for column in range(w):
-            for ky in range(kh):
-                for kx in range(kw):
-                    y, x = row * sh + ky - ph, column * sw + kx - pw
-                    if 0 <= y < H and 0 <= x < W:
-                        matrix[row, column, :, y, x] = conv.weight[:, :, ky, kx]
-    matrix = matrix.view(h * w * planes, H * W * C).to(dtype)
-    bias = None if conv.bias is None else conv.bias.repeat(h * w).to(dtype)
 
-    def form(x: torch.Tensor) -> torch.Tensor:
-        pixels = x.to(dtype).permute(0, 2, 3, 1).reshape(len(x), -1)
-        return F.linear(pixels, matrix, bias).view(len(x), h, w, planes).permute(0, 3, 1, 2)
+    name = "dense GEMM"
 
-    return form
+    def __init__(self, conv, dtype, shape):
+        _, H, W, C = shape
+        (kh, kw), (sh, sw), (ph, pw) = conv.kernel_size, conv.stride, conv.padding
+        h, w = (H + 2 * ph - kh) // sh + 1, (W + 2 * pw - kw) // sw + 1
+        planes = conv.out_channels
+        matrix = conv.weight.new_zeros(h, w, planes, H, W, C)
+        for row in range(h):
+            for column in range(w):
+                for ky in range(kh):
+                    for kx in range(kw):
+                        y, x = row * sh + ky - ph, column * sw + kx - pw
+                        if 0 <= y < H and 0 <= x < W:
+                            matrix[row, column, :, y, x] = conv.weight[:, :, ky, kx]
+        bias = None if conv.bias is None else conv.bias.repeat(h * w)
+        self.rows = _Rows(matrix.view(h * w * planes, H * W * C), bias, dtype)
+        self.input, self.output = (H, W, C), (h, w, planes)
+
+    def forward(self, frames):
+        """[N, H, W, in] -> [N, h, w, out]."""
+        return self.rows.forward(frames.reshape(len(frames), -1)).view(-1, *self.output)
+
+    def backward(self, grad):
+        """[N, h, w, out] -> [N, H, W, in]."""
+        return self.rows.backward(grad.reshape(len(grad), -1)).view(-1, *self.input)
 
 
-def space_to_depth(conv: nn.Conv2d, dtype: torch.dtype) -> Form:
+class Winograd(Form):
+    """A 3x3 convolution with padding 1 as fewer products: 36 for 144 on 4x4 outputs, 9 for 16 on a 2x2 map.
+
+    Its sums are less exact than the plain ones, by a factor of 9 (rms) with tiles of 4: 1e-6 of the output's spread.
+    """
+
+    name = "Winograd"
+
+    def __init__(self, conv, dtype, shape):
+        tile, self.bias = 2 if shape[1:3] == (2, 2) else 4, conv.bias
+        self.filter = Filter(conv.weight, tile)
+        # the gradient of a convolution is one with turned kernels
+        self.turned = Filter(conv.weight.flip(2, 3).transpose(0, 1), tile)
+
+    def forward(self, frames):
+        """[N, H, W, in] -> [N, h, w, out]."""
+        out = self.filter(frames)
+        return out if self.bias is None else out.add_(self.bias)
+
+    def backward(self, grad):
+        """[N, h, w, out] -> [N, H, W, in]."""
+        return self.turned(grad)
+
+
+class FewChannels(Form):
+    """A square convolution whose window is a few long runs of memory: a stem on 3 channels, by a kernel of its own."""
+
+    name = "few channels"
+
+    def __init__(self, conv, dtype, shape):
+        self.convolution = Convolution(conv.weight, conv.stride[0], conv.padding[0])
+        self.bias, self.size = conv.bias, tuple(shape[1:3])
+
+    def forward(self, frames):
+        """[N, H, W, in] -> [N, h, w, out]."""
+        out = self.convolution.forward(frames)
+        return out if self.bias is None else out.add_(self.bias)
+
+    def backward(self, grad):
+        """[N, h, w, out] -> [N, H, W, in]."""
+        return self.convolution.backward(grad, self.size)
+
+
+class SpaceToDepth(Form):
     """A large kernel with stride 2 as one of half the size with stride 1 on four times the channels."""
-    kernel, pad = conv.kernel_size[0], conv.padding[0]
-    even = kernel + kernel % 2
-    weight = F.pixel_unshuffle(F.pad(conv.weight, (0, even - kernel) * 2), 2).to(dtype)
-    weight, bias = weight.contiguous(memory_format=torch.channels_last), _to(conv.bias, dtype)
 
-    def form(x: torch.Tensor) -> torch.Tensor:
-        H, W = x.shape[2:]
+    name = "space to depth"
+
+    def __init__(self, conv, dtype, shape):
+        _, H, W, _ = shape
+        kernel, pad = conv.kernel_size[0], conv.padding[0]
+        even = kernel + kernel % 2
+        weight = F.pixel_unshuffle(F.pad(conv.weight, (0, even - kernel) * 2), 2).to(dtype)
+        self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.bias = _to(conv.bias, dtype)
         h, w = (H + 2 * pad - kernel) // 2 + 1, (W + 2 * pad - kernel) // 2 + 1
-        bottom, right = 2 * (h - 1) + even - H - pad, 2 * (w - 1) + even - W - pad
-        x = F.pixel_unshuffle(F.pad(x.to(dtype), (pad, right, pad, bottom)), 2)
-        return F.conv2d(x.contiguous(memory_format=torch.channels_last), weight, bias)
+        self.pads = (pad, 2 * (w - 1) + even - W - pad, pad, 2 * (h - 1) + even - H - pad)
 
-    return form
+    def forward(self, frames):
+        """[N, H, W, in] -> [N, h, w, out]."""
+        x = F.pixel_unshuffle(F.pad(frames.permute(0, 3, 1, 2), self.pads), 2)
+        x = x.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, self.weight, self.bias).permute(0, 2, 3, 1)
+
+    def backward(self, grad):
+        """[N, h, w, out] -> [N, H, W, in]."""
+        (left, right, top, bottom), (_, h, w, _) = self.pads, grad.shape
+        kernel = self.weight.shape[2]
+        size = (self.weight.shape[1], h + kernel - 1, w + kernel - 1)
+        grad = _input_gradient(grad, size, self.weight, (1, 1), (0, 0), (1, 1), 1)
+        grad = F.pixel_shuffle(grad, 2)
+        grad = grad[:, :, top : grad.shape[2] - bottom, left : grad.shape[3] - right]
+        return grad.permute(0, 2, 3, 1)
 
 
-def channels_last(conv: nn.Conv2d, dtype: torch.dtype) -> Form:
+class ChannelsLast(Form):
     """The convolution itself, on channels-last frames and weights."""
-    weight, bias = conv.weight.to(dtype).contiguous(memory_format=torch.channels_last), _to(conv.bias, dtype)
-    stride, padding, dilation, groups = conv.stride, conv.padding, conv.dilation, conv.groups
 
-    def form(x: torch.Tensor) -> torch.Tensor:
-        x = x.to(dtype).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    name = "channels last"
 
-    return form
+    def __init__(self, conv, dtype, shape):
+        self.weight = conv.weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        self.bias = _to(conv.bias, dtype)
+        self.how = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        self.size = shape[1:]
 
+    def forward(self, frames):
+        """[N, H, W, in] -> [N, h, w, out]."""
+        return F.conv2d(frames.permute(0, 3, 1, 2), self.weight, self.bias, *self.how).permute(0, 2, 3, 1)
 
-def as_it_is(conv: nn.Conv2d, dtype: torch.dtype) -> Form:
-    """The layer's own computation, whatever it is."""
-    weight, bias, forward = conv.weight.to(dtype), _to(conv.bias, dtype), type(conv)._conv_forward
-    conv = weakref.proxy(conv)  # a form outlives no network
-
-    def form(x: torch.Tensor) -> torch.Tensor:
-        return forward(conv, x.to(dtype), weight, bias)
-
-    return form
+    def backward(self, grad):
+        """[N, h, w, out] -> [N, H, W, in]."""
+        H, W, C = self.size
+        return _input_gradient(grad, (C, H, W), self.weight, *self.how).permute(0, 2, 3, 1)
 
 
-def choose(conv: nn.Conv2d, shape: torch.Size, dtype: torch.dtype) -> tuple[str, str, Form]:
-    """Return the name of the form for inputs of `shape` [N, C, H, W], why it was chosen, and the form itself.
+def fitting(conv: nn.Conv2d, shape: torch.Size, dtype: torch.dtype) -> list[tuple[type[Form], str]]:
+    """Return the forms that can compute `conv` on frames of `shape` [N, H, W, C], the likeliest first, and why.
 
-    The rule is fixed, so that a network gives the same bits in every run. Times that chose it, in ms for forward and
-    input gradient on 160 images in float32 (one core of an AVX-512 server, as is -> form): 512 planes on 1x1 maps
-    5.8 + 2.8 -> 0.5 + 0.5, 256 on 2x2 8.4 + 4.2 -> 2.1 + 2.3, 64 -> 256 pointwise on 8x8 14.8 + 8.9 -> 2.9 + 2.5,
-    stem 11 + 63 -> 11 + 19, 64 on 8x8 11 + 10 -> 8 + 7.
+    An empty list means that the layer has to compute itself. The order is the fixed rule of deterministic choice. Times
+    that made it, in ms for 160 frames in float32, forward and input gradient, on one core of an AVX-512 server: 3x3 on
+    64 planes of 8x8 plain 12, Winograd 5.3; 128 of 4x4 10, 4.5; 256 of 2x2 plain 14, dense 10, Winograd 3.8; the stem
+    space to depth 30, few channels 18; 256 -> 1024 pointwise on 2x2 by the BLAS library 7.5, by a kernel of our own 6.4.
     """
-    plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
-    plain = plain and not isinstance(conv.padding, str)
+    _, H, W, C = shape
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return []
+    found, plain = [], conv.groups == 1 and conv.dilation == (1, 1)
+    compiled = _compiled(conv.weight, dtype)
     if plain and conv.kernel_size == (1, 1) and conv.padding == (0, 0):
-        return "pointwise GEMM", "1x1 kernel", pointwise(conv, dtype)
-    if plain and shape[2] * shape[3] <= 4:
-        return "dense GEMM", f"{shape[2]}x{shape[3]} map", dense(conv, dtype, shape)
-    square = plain and len({*conv.kernel_size}) == 1 and len({*conv.padding}) == 1
+        found.append((Pointwise, "1x1 kernel"))
+    three = plain and conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.padding == (1, 1)
+    if three and compiled and H * W >= 4:
+        found.append((Winograd, "3x3 kernel, float32"))  # in bfloat16 its sums would be too inexact
+    if plain and H * W <= 4:
+        found.append((Dense, f"{H}x{W} map"))
+    square = plain and all(len({*pair}) == 1 for pair in (conv.kernel_size, conv.padding, conv.stride))
+    if square and compiled and C <= 4 and conv.kernel_size[0] > conv.padding[0]:
+        found.append((FewChannels, f"{C} channels"))
     if square and conv.kernel_size[0] > 3 and conv.stride == (2, 2):
-        return "space to depth", "large kernel, stride 2", space_to_depth(conv, dtype)
-    if conv.padding_mode != "zeros":
-        return "as it is", "its padding is not of zeros", as_it_is(conv, dtype)
-    return "channels last", "kernel smaller than the map", channels_last(conv, dtype)
+        found.append((SpaceToDepth, "large kernel, stride 2"))
+    return [*found, (ChannelsLast, "a convolution like any other")]
+
+
+class _Rows:
+    """A matrix [out, in] that rows are multiplied with: forward by its transpose, backward by itself."""
+
+    def __init__(self, matrix: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype):
+        self.bias = None if bias is None else bias.to(dtype)
+        if _compiled(matrix, dtype):
+            self.forward_product, self.backward = Matrix(matrix.t()), Matrix(matrix)
+        else:
+            matrix = matrix.to(dtype).contiguous()
+            self.forward_product, self.backward = matrix.t().__rmatmul__, matrix.__rmatmul__
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """[n, in] -> [n, out]."""
+        out = self.forward_product(rows)
+        return out if self.bias is None else out.add_(self.bias)
+
+
+def _compiled(weight: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Tell whether our own products serve: in float32 on a CPU whose vectors have fused multiply-add."""
+    return (
+        dtype == torch.float32
+        and weight.device.type == "cpu"
+        and any(name != "baseline" for name in library.instruction_sets())
+    )
+
+
+def _input_gradient(grad, size, weight, stride, padding, dilation, groups):
+    """Return the input gradient [N, *size] of a convolution for a gradient [N, h, w, out], both channels-last."""
+    unread = torch.empty((len(grad), *size), dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
+    how = (list(stride), list(padding), list(dilation), False, [0, 0], groups, [True, False, False])
+    grad = grad.permute(0, 3, 1, 2)
+    return torch.ops.aten.convolution_backward(grad, unread, weight, None, *how)[0]
 
 
 def _to(bias: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:

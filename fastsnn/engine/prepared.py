@@ -1,11 +1,12 @@
-"""Turns a network into the fastest form with the same answers, layer by layer, as it is called.
+"""Turns a network into the fastest form with the same answers, layer by layer.
 
-`prepare(network)` gives a callable like the network. At the first call with frozen weights it sees every product's
-layer and shape, chooses a form by a fixed rule (forms.py), rearranges the weights once, and keeps that for later calls.
+`prepare(network, x)` gives a callable like the network. Where a spiking layer's weights are frozen, it looks at layer
+and shape, chooses a form (forms.py), rearranges the weights once, and keeps that for later calls.
 """
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,8 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..nn import forms as in_force
-from . import forms
+from ..nn import IFNode, LIFNode, in_force
+from ..nn import precision as in_precision
+from .forms import Form, fitting
+from .layer import FrozenLayer
+from .under_attack import under_attack
 
 
 class Layer(NamedTuple):
@@ -26,6 +30,7 @@ class Layer(NamedTuple):
         dtype: of its products.
         form: how it is computed.
         why: what decided that.
+        milliseconds: of the form, forward and input gradient, on as many frames as at the first call; best of five.
     """
 
     name: str
@@ -33,25 +38,45 @@ class Layer(NamedTuple):
     dtype: str
     form: str
     why: str
+    milliseconds: float
 
 
 class _Chosen(NamedTuple):
-    weight: weakref.ref
-    version: int
-    layer: Layer
-    form: forms.Form
+    watched: tuple  # weak references to the tensors it was made from, and their versions
+    frames: tuple[int, ...]
+    why: str
+    layer: FrozenLayer
 
 
-def prepare(network: Callable[[torch.Tensor], torch.Tensor]) -> Prepared:
+def prepare(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    example: torch.Tensor | None = None,
+    *,
+    bn: str = "frozen",
+    precision: str = "fp32",
+    deterministic: bool = True,
+) -> Prepared:
     """Return `network` in the fastest form with the same answers, for passes with frozen weights.
 
     The answers are those of precision "fp32" or "fast" (whichever is in force when it is called), up to the order in
     which sums are added; under "reference", and where weights need gradients, the network runs as it is.
 
     Args:
-        network: a module of this package, or a callable around one.
+        network: a module of this package, or a callable around one; prepared already, it is returned as it is.
+        example: an input to choose all forms for now; without it they are chosen at the first call.
+        bn: the mode of the norms that the example is run in; see under_attack.
+        precision: the precision that the example is run in; see nn.precision.
+        deterministic: choose by the fixed rule of forms.fitting, so that every run and machine takes the same forms and
+            gives the same bits; False takes the fastest of the fitting forms by a quick measurement.
+
+    Raises:
+        ValueError, TypeError: bn, precision or example is wrong; the message names it.
     """
-    return network if isinstance(network, Prepared) else Prepared(network)
+    prepared = network if isinstance(network, Prepared) else Prepared(network, deterministic)
+    if example is not None:
+        with torch.inference_mode(False), under_attack(prepared.network, bn), in_precision(precision):
+            prepared(example.detach().clone().requires_grad_()).sum().backward()
+    return prepared
 
 
 class Prepared:
@@ -61,8 +86,8 @@ class Prepared:
     operations are noticed; after a change behind torch's back (`.data`, fused optimizers) call `forget`. Attacks do.
     """
 
-    def __init__(self, network: Callable[[torch.Tensor], torch.Tensor]):
-        self.network = network
+    def __init__(self, network: Callable[[torch.Tensor], torch.Tensor], deterministic: bool = True):
+        self.network, self.deterministic = network, deterministic
         self._chosen: dict[tuple, _Chosen] = {}
         modules = network.named_modules() if isinstance(network, nn.Module) else ()
         self._names = {id(module): name for name, module in modules}
@@ -74,25 +99,97 @@ class Prepared:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the network returns for x."""
-        with in_force.chosen_by(self._choose):
+        with in_force.computed_by(self._compute):
             return self.network(x)
 
-    def explain(self) -> list[Layer]:
-        """Return, for the calls so far, the form of every layer and why, in the order of the network."""
-        return [chosen.layer for chosen in self._chosen.values()]
-
-    def _choose(self, module: nn.Conv2d, frames: torch.Tensor, dtype: torch.dtype) -> forms.Form | None:
-        weight = module.weight
-        if torch.is_grad_enabled() and weight.requires_grad:
-            return None  # a form's weights are copies: their gradient would not reach the layer's
-        if not frames.numel() or type(module) is not nn.Conv2d:
-            return None  # a subclass may compute something else
-        key = (id(module), frames.shape[1:], dtype, frames.device)
-        chosen = self._chosen.get(key)
-        if chosen is None or chosen.weight() is not weight or chosen.version != weight._version:
-            with torch.no_grad():
-                name, why, form = forms.choose(module, frames.shape, dtype)
+    def explain(self) -> Explanation:
+        """Return, for the calls so far, the form of every layer, why, and its time; printed, it is a table."""
+        rows = []
+        for (conv, _, dtype, device), chosen in self._chosen.items():
+            _, H, W, C = chosen.frames
+            name = self._names.get(conv, "Conv2d")
+            milliseconds = _measure(chosen.layer.form, chosen.frames, dtype, device) * 1e3
             short = str(dtype).removeprefix("torch.")
-            layer = Layer(self._names.get(id(module), "Conv2d"), tuple(frames.shape[1:]), short, name, why)
-            chosen = self._chosen[key] = _Chosen(weakref.ref(weight), weight._version, layer, form)
-        return chosen.form
+            rows.append(Layer(name, (C, H, W), short, chosen.layer.form.name, chosen.why, milliseconds))
+        return Explanation(rows)
+
+    def _compute(self, conv, norm, neuron, x_seq, residual, junction, dtype):
+        """Compute a spiking layer, or return None where no form fits; see nn.spiking_layer."""
+        if type(conv) is not nn.Conv2d or type(neuron) not in (IFNode, LIFNode) or not x_seq.numel():
+            return None  # a subclass may compute something else
+        if norm.training or norm.running_mean is None or torch._C._are_functorch_transforms_active():
+            return None
+        tensors = (conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+            return None  # a form's weights are copies: their gradient would not reach the layer's
+        key = (id(conv), x_seq.shape[2:], dtype, x_seq.device)
+        chosen = self._chosen.get(key)
+        if chosen is None or not _unchanged(chosen.watched, tensors) or chosen.layer.neuron is not neuron.neuron:
+            T, B, C, H, W = x_seq.shape
+            with torch.no_grad():
+                form, why = self._choose(conv, (T * B, H, W, C), dtype)
+                if form is None:
+                    return None
+                layer = FrozenLayer(form, norm, neuron, dtype)
+            watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors if tensor is not None)
+            chosen = self._chosen[key] = _Chosen(watched, (T * B, H, W, C), why, layer)
+        return chosen.layer(x_seq, residual, junction)
+
+    def _choose(self, conv, shape, dtype) -> tuple[Form | None, str]:
+        """Return the form for a layer and why, by the rule or by measurement; None where none fits."""
+        fits = fitting(conv, shape, dtype)
+        if not fits:
+            return None, ""
+        if self.deterministic or len(fits) == 1:
+            form, why = fits[0]
+            return form(conv, dtype, shape), why
+        forms = [form(conv, dtype, shape) for form, _ in fits]
+        seconds = [_measure(form, shape, dtype, conv.weight.device) for form in forms]
+        best = seconds.index(min(seconds))
+        others = [
+            f"{form.name} {1e3 * s:.2f}" for form, s in zip(forms, seconds, strict=True) if form is not forms[best]
+        ]
+        return forms[best], f"fastest; {', '.join(others)} ms"
+
+
+class Explanation(list):
+    """Rows of `explain`, a list of Layer; as text a table."""
+
+    def __str__(self) -> str:
+        """Return a table with a line for each layer and a total."""
+        head = ("layer", "input", "type", "form", "ms", "why")
+        cells = [
+            (row.name, "x".join(map(str, row.shape)), row.dtype, row.form, f"{row.milliseconds:.2f}", row.why)
+            for row in self
+        ]
+        cells.append(
+            ("total", "", "", "", f"{sum(row.milliseconds for row in self):.2f}", "forward and input gradient")
+        )
+        widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in (head, *cells)]
+        return "\n".join(lines)
+
+
+def _unchanged(watched, tensors) -> bool:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return len(watched) == len(present) and all(
+        ref() is tensor and version == tensor._version for (ref, version), tensor in zip(watched, present, strict=True)
+    )
+
+
+def _measure(form: Form, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> float:
+    """Return the seconds of a form's forward pass and input gradient, the best of five."""
+    frames, best = torch.rand(shape, device=device).round_().to(dtype), float("inf")
+    with torch.no_grad():
+        for _ in range(5):
+            _wait(device)
+            start = time.perf_counter()
+            form.backward(form.forward(frames))
+            _wait(device)
+            best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

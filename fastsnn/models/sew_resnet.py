@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..nn import IFNode, is_watched, norm_fire, over_time, product, stored
+from ..nn import IFNode, is_watched, over_time, spiking_layer, stored
 from ..ops import check
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -36,9 +36,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
         """[T, B, inplanes, H, W] -> [T, B, planes, H / stride, W / stride]."""
-        out = norm_fire(self.bn1, self.sn1, product(self.conv1, x_seq))
-        out = product(self.conv2, out)
-        return norm_fire(self.bn2, self.sn2, out, _shortcut(self, x_seq), self.junction)
+        out = spiking_layer(self.conv1, self.bn1, self.sn1, x_seq)
+        return spiking_layer(self.conv2, self.bn2, self.sn2, out, _shortcut(self, x_seq), self.junction)
 
 
 class Bottleneck(nn.Module):
@@ -63,10 +62,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
         """[T, B, inplanes, H, W] -> [T, B, 4 * planes, H / stride, W / stride]."""
-        out = norm_fire(self.bn1, self.sn1, product(self.conv1, x_seq))
-        out = norm_fire(self.bn2, self.sn2, product(self.conv2, out))
-        out = product(self.conv3, out)
-        return norm_fire(self.bn3, self.sn3, out, _shortcut(self, x_seq), self.junction)
+        out = spiking_layer(self.conv1, self.bn1, self.sn1, x_seq)
+        out = spiking_layer(self.conv2, self.bn2, self.sn2, out)
+        return spiking_layer(self.conv3, self.bn3, self.sn3, out, _shortcut(self, x_seq), self.junction)
 
 
 class SEWResNet(nn.Module):
@@ -136,7 +134,7 @@ class SEWResNet(nn.Module):
             raise TypeError(
                 f"x_seq is {x_seq.dtype} on {x_seq.device}, expected the network's {weight.dtype} on {weight.device}."
             )
-        x_seq = norm_fire(self.bn1, self.sn1, product(self.conv1, x_seq, spikes=False))
+        x_seq = spiking_layer(self.conv1, self.bn1, self.sn1, x_seq, spikes=False)
         x_seq = over_time(self.maxpool, stored(x_seq))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x_seq = stage(x_seq)
@@ -196,4 +194,4 @@ def _shortcut(block: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     if is_watched(block.downsample):
         return block.downsample_sn(over_time(block.downsample, x_seq))
     conv, norm = block.downsample
-    return norm_fire(norm, block.downsample_sn, product(conv, x_seq))
+    return spiking_layer(conv, norm, block.downsample_sn, x_seq)

@@ -1,7 +1,8 @@
 """Modules: neurons, encoders, and the passes that a spiking layer is made of."""
 
+from . import in_force
 from .encoders import PhaseEncoder
-from .layers import is_watched, norm_fire, over_time, product, stored
+from .layers import is_watched, over_time, spiking_layer, stored
 from .neurons import IFNode, LIFNode
 from .precision import precision
 
@@ -9,10 +10,10 @@ __all__ = [
     "IFNode",
     "LIFNode",
     "PhaseEncoder",
+    "in_force",
     "is_watched",
-    "norm_fire",
     "over_time",
     "precision",
-    "product",
+    "spiking_layer",
     "stored",
 ]

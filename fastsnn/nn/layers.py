@@ -1,11 +1,11 @@
-"""The passes a spiking layer is made of: a product over all time steps, then norm, neuron and junction in one."""
+"""A spiking layer, and the passes it is made of: a product over all time steps, then norm, neuron and junction in one."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from . import forms
+from . import in_force
 from .neurons import IFNode
 from .precision import current
 
@@ -23,32 +23,52 @@ def over_time(module: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     return module(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
 
 
-def product(module: nn.Conv2d, x_seq: torch.Tensor, *, spikes: bool = True) -> torch.Tensor:
-    """Apply a convolution to every step: [T, B, ...] -> [T, B, ...].
+def spiking_layer(
+    conv: nn.Conv2d,
+    norm: nn.BatchNorm2d,
+    neuron: IFNode,
+    x_seq: torch.Tensor,
+    residual: torch.Tensor | None = None,
+    junction: str | None = None,
+    *,
+    spikes: bool = True,
+) -> torch.Tensor:
+    """Convolution over time, batch norm, neurons and a SEW junction: the layer that networks here are made of.
 
-    The form of the computation is that of the engine in force (see `forms`), if there is one.
+    It is computed by the engine in force (see `in_force`), if there is one and nobody watches a part of the layer.
 
     Args:
-        module: the layer.
-        x_seq: its input.
+        conv: applied to every step.
+        norm: batch norm over its channels; in training mode it uses (and updates) batch statistics.
+        neuron: the neurons behind it.
+        x_seq: input [T, B, C, H, W].
+        residual: what the junction combines with the spikes, of their shape.
+        junction: "add", "and", "iand" or "and_not", see functional.integrate_fire.
         spikes: whether x_seq holds spikes or small sums of them. Those are exact in bfloat16, so that under "fast" only
             the weights are rounded; anything else is computed in float32.
     """
+    compute = in_force.engine()
+    if compute is not None and current() != "reference" and not any(map(is_watched, (conv, norm, neuron))):
+        out = compute(conv, norm, neuron, x_seq, residual, junction, _product_dtype(spikes))
+        if out is not None:
+            return out
+    return norm_fire(norm, neuron, product(conv, x_seq, spikes=spikes), residual, junction)
+
+
+def product(module: nn.Conv2d, x_seq: torch.Tensor, *, spikes: bool = True) -> torch.Tensor:
+    """Apply a convolution to every step: [T, B, ...] -> [T, B, ...]; `spikes` as in spiking_layer."""
     if current() == "reference":
         return over_time(module, x_seq)
-    dtype = torch.bfloat16 if spikes and current() == "fast" else torch.float32
-    if is_watched(module) or type(module) is not nn.Conv2d:  # called as such; a subclass may compute something else
-        return over_time(module, x_seq.to(torch.float32)).to(dtype)
-    frames = x_seq.flatten(0, 1)
-    form = forms.form_for(module, frames, dtype)
-    if form is not None:
-        out = form(frames)
-    elif dtype == torch.float32:
-        out = module(frames)
-    else:
-        bias = None if module.bias is None else module.bias.to(dtype)
-        out = module._conv_forward(frames.to(dtype), module.weight.to(dtype), bias)
+    dtype = _product_dtype(spikes)
+    if dtype == torch.float32 or is_watched(module) or type(module) is not nn.Conv2d:
+        return over_time(module, x_seq.to(torch.float32)).to(dtype)  # a subclass may compute something else
+    bias = None if module.bias is None else module.bias.to(dtype)
+    out = module._conv_forward(x_seq.flatten(0, 1).to(dtype), module.weight.to(dtype), bias)
     return out.unflatten(0, x_seq.shape[:2])
+
+
+def _product_dtype(spikes: bool) -> torch.dtype:
+    return torch.bfloat16 if spikes and current() == "fast" else torch.float32
 
 
 def stored(spikes: torch.Tensor) -> torch.Tensor:

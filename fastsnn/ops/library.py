@@ -50,11 +50,44 @@ class AttackStepArguments(ctypes.Structure):
     ]
 
 
+class WinogradArguments(ctypes.Structure):
+    """`struct Winograd` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("frames", "weight", "out")),
+        *((name, c_int64) for name in ("rows", "height", "width", "inputs", "outputs", "tiles_y", "tiles_x")),
+        ("tile", c_int32),
+    ]
+
+
+class ConvolutionArguments(ctypes.Structure):
+    """`struct Convolution` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("frames", "weight", "out")),
+        *((name, c_int64) for name in ("count", "height", "width", "inputs", "outputs", "out_height", "out_width")),
+        *((name, c_int64) for name in ("kernel", "stride", "padding")),
+    ]
+
+
+class MatrixArguments(ctypes.Structure):
+    """`struct Matrix` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("rows", "weight", "out")),
+        *((name, c_int64) for name in ("count", "inputs", "outputs")),
+    ]
+
+
 _KERNELS = {
     "integrate_fire_forward": IntegrateFireArguments,
     "integrate_fire_backward": IntegrateFireArguments,
     "phase_encode": PhaseEncodeArguments,
     "attack_step": AttackStepArguments,
+    "winograd": WinogradArguments,
+    "convolution_forward": ConvolutionArguments,
+    "convolution_backward": ConvolutionArguments,
+    "matrix": MatrixArguments,
 }
 
 
@@ -88,7 +121,7 @@ def _declare(library: ctypes.CDLL) -> None:
         function = getattr(library, f"fastsnn_{name}")
         function.argtypes = [ctypes.POINTER(arguments)]
         function.restype = c_int32
-    for i, arguments in enumerate((IntegrateFireArguments, PhaseEncodeArguments, AttackStepArguments)):
+    for i, arguments in enumerate(dict.fromkeys(_KERNELS.values())):
         if library.fastsnn_argument_bytes(i) != ctypes.sizeof(arguments):
             raise OSError(f"{LIBRARY} was built from another version of the sources")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from ..attacks.under_attack import BN_MODES
 from ..data import DATASETS
+from ..engine.under_attack import BN_MODES
 from ..models import BUILDERS
 from ..models.sew_resnet import POOLS
 from ..nn.precision import PRECISIONS

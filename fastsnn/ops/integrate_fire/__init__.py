@@ -1,6 +1,6 @@
 """Multistep integrate-and-fire, with an affine in front and a residual junction behind."""
 
 from .neuron import JUNCTIONS, SURROGATES, Neuron, checked
-from .op import integrate_fire
+from .op import backward, forward, integrate_fire
 
-__all__ = ["JUNCTIONS", "SURROGATES", "Neuron", "checked", "integrate_fire"]
+__all__ = ["JUNCTIONS", "SURROGATES", "Neuron", "backward", "checked", "forward", "integrate_fire"]

@@ -48,6 +48,16 @@ def integrate_fire(
     return _run(*inputs, junction, neuron, backend)
 
 
+def forward(x_seq, v_init, scale, shift, residual, junction, neuron: Neuron) -> torch.Tensor:
+    """Run the op without a gradient, on the best backend; for who writes a gradient around it."""
+    return _FORWARD(x_seq, v_init, scale, shift, residual, junction, *neuron, None)
+
+
+def backward(grad_out, x_seq, v_init, scale, shift, residual, junction, neuron: Neuron, through_affine: bool = True):
+    """Run the gradient's op; see reference.backward for what it returns (empty tensors for what there is not)."""
+    return _BACKWARD(grad_out, x_seq, v_init, scale, shift, residual, junction, *neuron, None, through_affine)
+
+
 class _IntegrateFire(torch.autograd.Function):
     """Saves the input (and what a junction needs); torch's plain form, 60 us a call cheaper than the one below."""
 

@@ -1,0 +1,5 @@
+"""3x3 convolutions in fewer products (Winograd 1980; Lavin and Gray 2016)."""
+
+from .op import Filter
+
+__all__ = ["Filter"]
