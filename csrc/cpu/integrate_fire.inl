@@ -81,8 +81,8 @@ inline float surrogate_gradient(float u, Width w) {
   return distance < w.a ? w.b : 0.0f;
 }
 
-// One step of one block: updates v, writes spikes or (for the backward pass) h.
-template <class IN, class OUT, bool AFFINE, int CHARGE, bool HARD, bool EMIT_H>
+// One step of one block: updates v, writes spikes.
+template <class IN, class OUT, bool AFFINE, int CHARGE, bool HARD>
 void fire_block(const IN* __restrict x, OUT* __restrict out, float* __restrict v, const float* __restrict scale,
                 const float* __restrict shift, int64_t n, float threshold, float reset, float tau) {
   const float rest = HARD ? reset : 0.0f;
@@ -92,26 +92,58 @@ void fire_block(const IN* __restrict x, OUT* __restrict out, float* __restrict v
     const float h = charged<CHARGE>(v[i], current, rest, tau);
     const float spike = h >= threshold ? 1.0f : 0.0f;
     v[i] = HARD ? (h >= threshold ? reset : h) : h - spike * threshold;
-    store(out + i, EMIT_H ? h : spike);
+    store(out + i, spike);
   }
 }
 
-template <class IN, class OUT, bool EMIT_H>
-using FireBlock = void (*)(const IN*, OUT*, float*, const float*, const float*, int64_t, float, float, float);
-
-template <class IN, class OUT, bool EMIT_H, bool AFFINE, bool HARD>
-FireBlock<IN, OUT, EMIT_H> choose_charge(int32_t charge) {
-  if (charge == INTEGRATE) return fire_block<IN, OUT, AFFINE, INTEGRATE, HARD, EMIT_H>;
-  if (charge == LEAK_DECAY_INPUT) return fire_block<IN, OUT, AFFINE, LEAK_DECAY_INPUT, HARD, EMIT_H>;
-  return fire_block<IN, OUT, AFFINE, LEAK_ONLY, HARD, EMIT_H>;
+// The same for the backward pass: writes h. v is not stored: it follows from the h before (from v itself at the START).
+template <class IN, bool START, bool AFFINE, int CHARGE, bool HARD>
+void recompute_block(const IN* __restrict x, const float* __restrict before, float* __restrict h,
+                     const float* __restrict scale, const float* __restrict shift, int64_t n, float threshold,
+                     float reset, float tau) {
+  const float rest = HARD ? reset : 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    float current = load(x + i), v = before[i];
+    if (AFFINE) current = current * scale[i] + shift[i];
+    if (!START) v = HARD ? (v >= threshold ? reset : v) : v - (v >= threshold ? 1.0f : 0.0f) * threshold;
+    h[i] = charged<CHARGE>(v, current, rest, tau);
+  }
 }
 
-template <class IN, class OUT, bool EMIT_H>
-FireBlock<IN, OUT, EMIT_H> choose_fire(const IntegrateFire& a) {
-  if (a.scale) return a.hard_reset ? choose_charge<IN, OUT, EMIT_H, true, true>(a.charge)
-                                   : choose_charge<IN, OUT, EMIT_H, true, false>(a.charge);
-  return a.hard_reset ? choose_charge<IN, OUT, EMIT_H, false, true>(a.charge)
-                      : choose_charge<IN, OUT, EMIT_H, false, false>(a.charge);
+template <class IN, class OUT>
+using FireBlock = void (*)(const IN*, OUT*, float*, const float*, const float*, int64_t, float, float, float);
+template <class IN>
+using RecomputeBlock = void (*)(const IN*, const float*, float*, const float*, const float*, int64_t, float, float,
+                                float);
+
+template <class IN, class OUT, bool AFFINE, bool HARD>
+FireBlock<IN, OUT> choose_fire(int32_t charge) {
+  if (charge == INTEGRATE) return fire_block<IN, OUT, AFFINE, INTEGRATE, HARD>;
+  if (charge == LEAK_DECAY_INPUT) return fire_block<IN, OUT, AFFINE, LEAK_DECAY_INPUT, HARD>;
+  return fire_block<IN, OUT, AFFINE, LEAK_ONLY, HARD>;
+}
+
+template <class IN, class OUT>
+FireBlock<IN, OUT> choose_fire(const IntegrateFire& a) {
+  if (a.scale) return a.hard_reset ? choose_fire<IN, OUT, true, true>(a.charge)
+                                   : choose_fire<IN, OUT, true, false>(a.charge);
+  return a.hard_reset ? choose_fire<IN, OUT, false, true>(a.charge)
+                      : choose_fire<IN, OUT, false, false>(a.charge);
+}
+
+template <class IN, bool START, bool AFFINE, bool HARD>
+RecomputeBlock<IN> choose_recompute(int32_t charge) {
+  if (charge == INTEGRATE) return recompute_block<IN, START, AFFINE, INTEGRATE, HARD>;
+  if (charge == LEAK_DECAY_INPUT) return recompute_block<IN, START, AFFINE, LEAK_DECAY_INPUT, HARD>;
+  return recompute_block<IN, START, AFFINE, LEAK_ONLY, HARD>;
+}
+
+template <class IN, bool START>
+RecomputeBlock<IN> choose_recompute(const IntegrateFire& a) {
+  if (a.scale) return a.hard_reset ? choose_recompute<IN, START, true, true>(a.charge)
+                                   : choose_recompute<IN, START, true, false>(a.charge);
+  return a.hard_reset ? choose_recompute<IN, START, false, true>(a.charge)
+                      : choose_recompute<IN, START, false, false>(a.charge);
 }
 
 template <class S>
@@ -134,9 +166,11 @@ void unjoin_block(const S* __restrict g, const S* __restrict r, const float* __r
   }
 }
 
+// Gradients at the v before (next) and at the current (gx; not written by neurons without a leak, where they are equal).
 template <int CHARGE, bool HARD, bool DETACH, int SURROGATE>
-void unfire_block(const float* __restrict gs, const float* __restrict h, float* __restrict carry, float* __restrict gx,
-                  int64_t n, float threshold, float reset, float tau, Width width) {
+void unfire_block(const float* __restrict gs, const float* __restrict h, const float* __restrict carry,
+                  float* __restrict next, float* __restrict gx, int64_t n, float threshold, float reset, float tau,
+                  Width width) {
   for (int64_t i = 0; i < n; ++i) {
     const float sg = surrogate_gradient<SURROGATE>(h[i] - threshold, width);
     const float past = carry[i];
@@ -144,16 +178,17 @@ void unfire_block(const float* __restrict gs, const float* __restrict h, float* 
     if (!DETACH) grad = HARD ? grad - past * h[i] + past * reset : grad - past * threshold;
     const float gh = grad * sg + (HARD && h[i] >= threshold ? 0.0f : past);
     if (CHARGE == INTEGRATE) {
-      gx[i] = carry[i] = gh;
+      next[i] = gh;
     } else {
       const float leak = gh / tau;
       gx[i] = CHARGE == LEAK_DECAY_INPUT ? leak : gh;
-      carry[i] = gh - leak;
+      next[i] = gh - leak;
     }
   }
 }
 
-using UnfireBlock = void (*)(const float*, const float*, float*, float*, int64_t, float, float, float, Width);
+using UnfireBlock = void (*)(const float*, const float*, const float*, float*, float*, int64_t, float, float, float,
+                             Width);
 
 template <int CHARGE, bool HARD, bool DETACH>
 UnfireBlock choose_surrogate(int32_t surrogate) {
@@ -189,23 +224,38 @@ inline void open_block(const IntegrateFire& a, int64_t first, int64_t n, float* 
   }
 }
 
+// Asks for a row of the next block while this one is computed: rows are too short for the processor to see them coming.
+template <class S>
+inline void ask_for(const S* row, int64_t n) {
+  const char* bytes = reinterpret_cast<const char*>(row);
+  for (int64_t i = 0; i < n * int64_t(sizeof(S)); i += 64) __builtin_prefetch(bytes + i, 0, 2);
+}
+template <class S>
+inline void ask_to_write(S* row, int64_t n) {
+  char* bytes = reinterpret_cast<char*>(row);
+  for (int64_t i = 0; i < n * int64_t(sizeof(S)); i += 64) __builtin_prefetch(bytes + i, 1, 2);
+}
+
 template <class S>
 void forward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
-  const auto spikes = choose_fire<S, S, false>(a);
-  const auto spikes_then_join = choose_fire<S, float, false>(a);
+  const auto spikes = choose_fire<S, S>(a);
+  const auto spikes_then_join = choose_fire<S, float>(a);
   float v[BLOCK], scale[BLOCK], shift[BLOCK], s[BLOCK];
   for (int64_t first = begin; first < end; first += BLOCK) {
-    const int64_t n = end - first < BLOCK ? end - first : BLOCK;
+    const int64_t rest = end - first, n = rest < BLOCK ? rest : BLOCK, ahead = rest - n < BLOCK ? rest - n : BLOCK;
     open_block(a, first, n, v, scale, shift);
     for (int64_t t = 0; t < a.steps; ++t) {
       const int64_t at = t * a.neurons + first;
       const S* x = static_cast<const S*>(a.x) + at;
       S* y = static_cast<S*>(a.out) + at;
+      ask_for(x + n, ahead);
       if (a.junction == NONE) {
         spikes(x, y, v, scale, shift, n, a.v_threshold, a.v_reset, a.tau);
       } else {
+        const S* residual = static_cast<const S*>(a.residual) + at;
+        ask_for(residual + n, ahead);
         spikes_then_join(x, s, v, scale, shift, n, a.v_threshold, a.v_reset, a.tau);
-        join_block(s, static_cast<const S*>(a.residual) + at, y, n, a.junction);
+        join_block(s, residual, y, n, a.junction);
       }
     }
   }
@@ -213,36 +263,45 @@ void forward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
 
 template <class S>
 void backward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
-  const auto recompute = choose_fire<S, float, true>(a);
+  const auto start = choose_recompute<S, true>(a), recompute = choose_recompute<S, false>(a);
   const auto unfire = choose_unfire(a);
   const Width width(a.surrogate, a.alpha);
   const bool joined = a.junction == AND || a.junction == IAND || a.junction == AND_NOT;
-  const bool is_float = a.storage == FLOAT32, scaled = a.scale && a.through_affine;
-  float v[BLOCK], scale[BLOCK], shift[BLOCK], spike_gradient[BLOCK], x_gradient[BLOCK];
+  const bool is_float = a.storage == FLOAT32, scaled = a.scale && a.through_affine, plain = is_float && !scaled;
+  float v[BLOCK], scale[BLOCK], shift[BLOCK], spike_gradient[BLOCK], x_gradient[BLOCK], carries[2][BLOCK];
   int64_t size = TRACE / a.steps;  // neurons whose whole h fits in the trace
   size = size < 16 ? 16 : size > BLOCK ? BLOCK : size / 16 * 16;
   float* h = new float[size * a.steps];
   for (int64_t first = begin; first < end; first += size) {
-    const int64_t n = end - first < size ? end - first : size;
+    const int64_t rest = end - first, n = rest < size ? rest : size, ahead = rest - n < size ? rest - n : size;
     open_block(a, first, n, v, scale, shift);
-    for (int64_t t = 0; t < a.steps; ++t)
-      recompute(static_cast<const S*>(a.x) + t * a.neurons + first, h + t * size, v, scale, shift, n, a.v_threshold,
-                a.v_reset, a.tau);
-    float* carry = v;
+    for (int64_t t = 0; t < a.steps; ++t) {
+      const int64_t at = t * a.neurons + first;
+      ask_for(static_cast<const S*>(a.grad_out) + at, n);
+      (t ? recompute : start)(static_cast<const S*>(a.x) + at, t ? h + (t - 1) * size : v, h + t * size, scale, shift,
+                              n, a.v_threshold, a.v_reset, a.tau);
+    }
+    float* carry = carries[0];
     for (int64_t i = 0; i < n; ++i) carry[i] = 0.0f;
     for (int64_t t = a.steps - 1; t >= 0; --t) {
       const int64_t at = t * a.neurons + first;
       const S* g = static_cast<const S*>(a.grad_out) + at;
       S* gx = static_cast<S*>(a.grad_x) + at;
+      ask_for(static_cast<const S*>(a.x) + at + n, ahead);
+      ask_to_write(gx + n, ahead);
       const float* gs = spike_gradient;
       if (joined) unjoin_block(g, static_cast<const S*>(a.residual) + at, h + t * size, spike_gradient,
                                static_cast<S*>(a.grad_residual) + at, n, a.junction, a.v_threshold);
       else if (is_float) gs = reinterpret_cast<const float*>(g);
       else for (int64_t i = 0; i < n; ++i) spike_gradient[i] = load(g + i);
-      float* target = is_float && !scaled ? reinterpret_cast<float*>(gx) : x_gradient;
-      unfire(gs, h + t * size, carry, target, n, a.v_threshold, a.v_reset, a.tau, width);
-      if (scaled) for (int64_t i = 0; i < n; ++i) store(gx + i, x_gradient[i] * scale[i]);
-      else if (!is_float) for (int64_t i = 0; i < n; ++i) store(gx + i, x_gradient[i]);
+      // without a leak the gradient at the current is the carry: then a row of grad_x serves as the next step's
+      float* current = plain ? reinterpret_cast<float*>(gx) : x_gradient;
+      float* next = plain && a.charge == INTEGRATE ? current : carries[carry == carries[0]];
+      unfire(gs, h + t * size, carry, next, current, n, a.v_threshold, a.v_reset, a.tau, width);
+      if (a.charge == INTEGRATE) current = next;
+      if (scaled) for (int64_t i = 0; i < n; ++i) store(gx + i, current[i] * scale[i]);
+      else if (!is_float) for (int64_t i = 0; i < n; ++i) store(gx + i, current[i]);
+      carry = next;
     }
     if (a.grad_v_init) for (int64_t i = 0; i < n; ++i) a.grad_v_init[first + i] = carry[i];
   }

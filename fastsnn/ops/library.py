@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 LIBRARY = Path(__file__).parent.parent / "_cpu.so"
 
 
@@ -106,7 +107,20 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     except (OSError, AttributeError) as error:
         return None, f"the C++ kernels could not be loaded: {error}; run pip install again"
     library.fastsnn_use_parallel_for(ctypes.cast(parallel_for, c_void_p) if parallel_for else None)
+    _keep_memory()
     return library, ""
+
+
+def _keep_memory() -> None:
+    """Let glibc keep what is freed for the next tensor, as torch's allocator does on a GPU.
+
+    By default it returns large blocks to the system at once, and each comes back as pages to be faulted in one by one:
+    7000 of them, a tenth of the time, in a PGD step of SEW-ResNet18. The largest footprint stays the same.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
 
 
 def _declare(library: ctypes.CDLL) -> None:

@@ -49,8 +49,7 @@ def backward(grad_out, x_seq, v_init, scale, shift, residual, junction, neuron: 
 def _arguments(inputs, outputs, junction, neuron, through_affine):
     x_seq, _, scale, _, _ = inputs
     return library.IntegrateFireArguments(
-        *map(library.address, inputs),
-        *map(library.address, outputs),
+        *[None if tensor is None else tensor.data_ptr() for tensor in (*inputs, *outputs)],
         x_seq.shape[0],  # steps
         x_seq.numel() // x_seq.shape[0],  # neurons
         1 if scale is None else scale.numel(),  # channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from .. import check
@@ -40,6 +41,15 @@ class Neuron(NamedTuple):
 
 def checked(neuron: Neuron) -> Neuron:
     """Return `neuron` with plain Python numbers, or raise with the name of the constant that is wrong."""
+    try:
+        return _checked(*neuron)
+    except TypeError:  # not hashable, or of a wrong type: say which
+        return _checked.__wrapped__(*neuron)
+
+
+@functools.lru_cache(maxsize=256, typed=True)  # 8 us a call otherwise, as much as a small layer's kernel takes
+def _checked(*constants) -> Neuron:
+    neuron = Neuron(*constants)
     return Neuron(
         v_threshold=check.number("v_threshold", neuron.v_threshold),
         v_reset=None if neuron.v_reset is None else check.number("v_reset", neuron.v_reset),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-from .. import backends, check, layout
+from .. import backends, check, dispatcher, layout
 from ..differentiable_once import differentiable_once
 from . import cpu, reference
 from .neuron import JUNCTIONS, Neuron
@@ -50,12 +50,13 @@ def integrate_fire(
 
 def forward(x_seq, v_init, scale, shift, residual, junction, neuron: Neuron) -> torch.Tensor:
     """Run the op without a gradient, on the best backend; for who writes a gradient around it."""
-    return _FORWARD(x_seq, v_init, scale, shift, residual, junction, *neuron, None)
+    return _run(x_seq, v_init, scale, shift, residual, junction, neuron, None)
 
 
 def backward(grad_out, x_seq, v_init, scale, shift, residual, junction, neuron: Neuron, through_affine: bool = True):
-    """Run the gradient's op; see reference.backward for what it returns (empty tensors for what there is not)."""
-    return _BACKWARD(grad_out, x_seq, v_init, scale, shift, residual, junction, *neuron, None, through_affine)
+    """Run the gradient's op; see reference.backward for what it returns (None or empty for what there is not)."""
+    inputs = (grad_out, x_seq, v_init, scale, shift, residual)
+    return _run_backward(inputs, junction, neuron, None, through_affine)
 
 
 class _IntegrateFire(torch.autograd.Function):
@@ -92,7 +93,13 @@ def _is_transformed():
 
 
 def _run(x_seq, v_init, scale, shift, residual, junction, neuron, backend):
-    return _FORWARD(x_seq, v_init, scale, shift, residual, junction, *neuron, backend)
+    call = _FORWARD if dispatcher.is_needed(x_seq, v_init, scale, shift, residual) else _forward
+    return call(x_seq, v_init, scale, shift, residual, junction, *neuron, backend)
+
+
+def _run_backward(inputs, junction, neuron, backend, through_affine):
+    call = _BACKWARD if dispatcher.is_needed(*inputs) else _backward
+    return call(*inputs, junction, *neuron, backend, through_affine)
 
 
 def _remember(ctx, inputs, output):
@@ -105,9 +112,9 @@ def _remember(ctx, inputs, output):
 def _gradients(ctx, grad_out):
     x_seq, v_init, scale, shift, residual = ctx.saved_tensors
     junction = None if residual is None else ctx.junction
-    grad_x, grad_v_init, grad_residual = _BACKWARD(
-        grad_out, x_seq, v_init, scale, shift, residual, junction, *ctx.neuron, ctx.backend, not ctx.needs_affine
-    )
+    inputs = (grad_out, x_seq, v_init, scale, shift, residual)
+    gradients = _run_backward(inputs, junction, ctx.neuron, ctx.backend, not ctx.needs_affine)
+    grad_x, grad_v_init, grad_residual = gradients
     grad_scale = grad_shift = None
     if ctx.needs_affine:
         over = [axis for axis in range(x_seq.dim()) if axis != 2]
@@ -145,9 +152,12 @@ def _backward(grad_out, x_seq, v_init, scale, shift, residual, junction, *consta
     grad_x, grad_v_init, grad_residual = _backend(backend, x_seq.device).backward(*inputs)
     if v_init is not None:
         grad_v_init = layout.like(grad_v_init, torch.empty_like(x_seq[0], dtype=torch.float32))
-    # two empty tensors: an op's outputs may not be one and the same
-    grad_v_init = x_seq.new_empty(0) if v_init is None else grad_v_init
-    return grad_x, grad_v_init, x_seq.new_empty(0) if grad_residual is None else grad_residual
+    return grad_x, grad_v_init, grad_residual
+
+
+def _backward_op(grad_out, *arguments):
+    """Return empty tensors for what there is not: an op's outputs are tensors, and no two of them the same."""
+    return tuple(grad_out.new_empty(0) if tensor is None else tensor for tensor in _backward(grad_out, *arguments))
 
 
 def _forward_fake(x_seq, *_):
@@ -164,7 +174,7 @@ def _backward_fake(grad_out, x_seq, v_init, scale, shift, residual, junction, *_
 
 
 _LIBRARY.impl("integrate_fire", _forward, "CompositeExplicitAutograd")
-_LIBRARY.impl("integrate_fire_backward", _backward, "CompositeExplicitAutograd")
+_LIBRARY.impl("integrate_fire_backward", _backward_op, "CompositeExplicitAutograd")
 torch.library.register_fake("fastsnn::integrate_fire", _forward_fake, lib=_LIBRARY)
 torch.library.register_fake("fastsnn::integrate_fire_backward", _backward_fake, lib=_LIBRARY)
 _FORWARD = torch.ops.fastsnn.integrate_fire.default
