@@ -74,4 +74,17 @@ struct Matrix {
   int64_t rows, inputs, outputs;
 };
 
+// Batch norm over rows [rows, channels]: its sums, or its gradient.
+struct Channels {
+  const float* g;     // gradient at the norm's output; null in the sums of the forward pass
+  const float* x;     // the norm's input
+  const float* mean;  // [channels], subtracted from x in the second sum
+  const float* factor;    // [channels], of g
+  const float* slope;     // [channels], of x
+  const float* constant;  // [channels]
+  float* out;         // like x
+  double* partial;    // [chunks, 2, channels]: the sums of each chunk
+  int64_t rows, channels, chunk_rows;
+};
+
 }  // namespace fastsnn

@@ -13,7 +13,7 @@ namespace fastsnn {
 using Range = void (*)(int64_t begin, int64_t end, void* arguments);
 struct Kernels {
   Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd, convolution_forward,
-      convolution_backward, matrix;
+      convolution_backward, matrix, channel_sums, channel_affine;
 };
 
 namespace baseline {
@@ -25,8 +25,10 @@ constexpr int ROWS = 2;
 #include "matrix.inl"
 #include "convolution.inl"
 #include "winograd.inl"
+#include "channels.inl"
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
-                             convolution_forward, convolution_backward, matrix};
+                             convolution_forward, convolution_backward, matrix, channel_sums,
+                             channel_affine};
 }  // namespace baseline
 
 #if FASTSNN_X86
@@ -40,8 +42,10 @@ constexpr int ROWS = 6;
 #include "matrix.inl"
 #include "convolution.inl"
 #include "winograd.inl"
+#include "channels.inl"
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
-                             convolution_forward, convolution_backward, matrix};
+                             convolution_forward, convolution_backward, matrix, channel_sums,
+                             channel_affine};
 }  // namespace avx2
 FASTSNN_TARGET_END
 
@@ -55,8 +59,10 @@ constexpr int ROWS = 14;
 #include "matrix.inl"
 #include "convolution.inl"
 #include "winograd.inl"
+#include "channels.inl"
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
-                             convolution_forward, convolution_backward, matrix};
+                             convolution_forward, convolution_backward, matrix, channel_sums,
+                             channel_affine};
 }  // namespace avx512
 FASTSNN_TARGET_END
 #endif
@@ -105,8 +111,9 @@ FASTSNN_API void fastsnn_use_parallel_for(void* function) {
 // Bytes of the argument structs: what Python compares with its own, so that a stale library is not called.
 FASTSNN_API int64_t fastsnn_argument_bytes(int32_t i) {
   const int64_t bytes[] = {sizeof(fastsnn::IntegrateFire), sizeof(fastsnn::PhaseEncode), sizeof(fastsnn::AttackStep),
-                           sizeof(fastsnn::Winograd), sizeof(fastsnn::Convolution), sizeof(fastsnn::Matrix)};
-  return i >= 0 && i < 6 ? bytes[i] : 0;
+                           sizeof(fastsnn::Winograd), sizeof(fastsnn::Convolution), sizeof(fastsnn::Matrix),
+                           sizeof(fastsnn::Channels)};
+  return i >= 0 && i < 7 ? bytes[i] : 0;
 }
 
 // Name of the i-th instruction set this processor can run, best first; null past the end.
@@ -154,5 +161,17 @@ FASTSNN_API int32_t fastsnn_convolution_backward(fastsnn::Convolution* a) {
 
 FASTSNN_API int32_t fastsnn_matrix(fastsnn::Matrix* a) {
   return fastsnn::run(fastsnn::chosen.kernels->matrix, (a->rows + fastsnn::CHUNK - 1) / fastsnn::CHUNK, 1, a);
+}
+
+FASTSNN_API int32_t fastsnn_channel_sums(fastsnn::Channels* a) {
+  const int64_t chunks = (a->rows + a->chunk_rows - 1) / a->chunk_rows, width = 2 * a->channels;
+  const int32_t status = fastsnn::run(fastsnn::chosen.kernels->channel_sums, chunks, 1, a);
+  for (int64_t chunk = 1; chunk < chunks; ++chunk)  // all into the first
+    for (int64_t c = 0; c < width; ++c) a->partial[c] += a->partial[chunk * width + c];
+  return status;
+}
+
+FASTSNN_API int32_t fastsnn_channel_affine(fastsnn::Channels* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->channel_affine, a->rows, fastsnn::GRAIN / a->channels + 1, a);
 }
 }

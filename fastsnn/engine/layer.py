@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from ..nn import IFNode
+from ..nn.norms import follow, running_affine, uses_batch_statistics
 from ..ops.differentiable_once import differentiable_once
 from ..ops.integrate_fire import backward, forward
+from ..ops.norm_fire import fire
 from .forms import Form
 
 
@@ -20,21 +22,34 @@ class FrozenLayer:
 
     Attributes:
         form: how the product is computed.
-        scale, shift: the norm's affine per channel, for running statistics.
+        affine: the norm's scale and shift per channel with its running statistics; None to use the batch's.
     """
 
     def __init__(self, form: Form, norm: nn.BatchNorm2d, neuron: IFNode, dtype: torch.dtype):
-        self.form, self.neuron, self.dtype = form, neuron.neuron, dtype
-        self.scale = (norm.running_var + norm.eps).rsqrt()
-        if norm.weight is not None:
-            self.scale = self.scale * norm.weight
-        self.shift = -norm.running_mean * self.scale
-        if norm.bias is not None:
-            self.shift = self.shift + norm.bias
+        self.form, self.norm, self.neuron, self.dtype = form, norm, neuron.neuron, dtype
+        self.affine = None if uses_batch_statistics(norm) else running_affine(norm)
 
     def __call__(self, x_seq: torch.Tensor, residual: torch.Tensor | None, junction: str | None) -> torch.Tensor:
         """[T, B, C, H, W] -> [T, B, planes, h, w]; see nn.spiking_layer."""
         return _Layer.apply(x_seq, residual, junction, self)
+
+    def fire(self, current: torch.Tensor, residual: torch.Tensor | None, junction: str | None):
+        """Return the layer's output, and what the backward pass needs beside the current (None: the affine)."""
+        if self.affine is not None:
+            return forward(current, None, *self.affine, residual, junction, self.neuron), None
+        norm = self.norm
+        out, fired = fire(current, norm.weight, norm.bias, norm.eps, self.neuron, residual, junction)
+        follow(norm, fired)
+        return out, fired
+
+    def unfire(self, grad_out: torch.Tensor, current: torch.Tensor, residual: torch.Tensor | None, junction, fired):
+        """Return the gradients at the current and at the residual."""
+        if fired is not None:
+            grad_current, _, _, grad_residual = fired.backward(grad_out, current, residual)
+        else:
+            inputs = (grad_out, current, None, *self.affine, residual, junction, self.neuron)
+            grad_current, _, grad_residual = backward(*inputs)
+        return grad_current, grad_residual
 
 
 class _Layer(torch.autograd.Function):
@@ -43,17 +58,16 @@ class _Layer(torch.autograd.Function):
         current = _sequence(layer.form.forward(_frames(x_seq, layer.dtype)), x_seq.shape[:2])
         if residual is not None:
             residual = residual.to(current.dtype)
-        multiplied = junction not in (None, "add")
+        out, ctx.fired = layer.fire(current, residual, junction)
         ctx.layer, ctx.junction, ctx.dtype = layer, junction, x_seq.dtype
-        ctx.save_for_backward(current, residual if multiplied else None)
-        return forward(current, None, layer.scale, layer.shift, residual, junction, layer.neuron)
+        ctx.save_for_backward(current, None if junction in (None, "add") else residual)
+        return out
 
     @staticmethod
     def backward(ctx, grad_out):
         current, residual = ctx.saved_tensors
         layer, junction = ctx.layer, None if residual is None else ctx.junction
-        inputs = (grad_out, current, None, layer.scale, layer.shift, residual, junction, layer.neuron)
-        grad_current, _, grad_residual = backward(*inputs)
+        grad_current, grad_residual = layer.unfire(grad_out, current, residual, junction, ctx.fired)
         if residual is None:
             grad_residual = grad_out if ctx.junction == "add" else None
         grad_x = _sequence(layer.form.backward(_frames(grad_current, layer.dtype)), grad_out.shape[:2]).to(ctx.dtype)

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..nn import IFNode, LIFNode, in_force
 from ..nn import precision as in_precision
+from ..nn.norms import uses_batch_statistics
 from .forms import Form, fitting
 from .layer import FrozenLayer
 from .under_attack import under_attack
@@ -105,7 +106,7 @@ class Prepared:
     def explain(self) -> Explanation:
         """Return, for the calls so far, the form of every layer, why, and its time; printed, it is a table."""
         rows = []
-        for (conv, _, dtype, device), chosen in self._chosen.items():
+        for (conv, _, dtype, device, _), chosen in self._chosen.items():
             _, H, W, C = chosen.frames
             name = self._names.get(conv, "Conv2d")
             milliseconds = _measure(chosen.layer.form, chosen.frames, dtype, device) * 1e3
@@ -117,12 +118,15 @@ class Prepared:
         """Compute a spiking layer, or return None where no form fits; see nn.spiking_layer."""
         if type(conv) is not nn.Conv2d or type(neuron) not in (IFNode, LIFNode) or not x_seq.numel():
             return None  # a subclass may compute something else
-        if norm.training or norm.running_mean is None or torch._C._are_functorch_transforms_active():
+        if type(norm) is not nn.BatchNorm2d or torch._C._are_functorch_transforms_active():
             return None
-        tensors = (conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        tensors = (conv.weight, conv.bias, norm.weight, norm.bias)
         if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
             return None  # a form's weights are copies: their gradient would not reach the layer's
-        key = (id(conv), x_seq.shape[2:], dtype, x_seq.device)
+        drifting = uses_batch_statistics(norm)
+        if not drifting:
+            tensors += (norm.running_mean, norm.running_var)
+        key = (id(conv), x_seq.shape[2:], dtype, x_seq.device, drifting)
         chosen = self._chosen.get(key)
         if chosen is None or not _unchanged(chosen.watched, tensors) or chosen.layer.neuron is not neuron.neuron:
             T, B, C, H, W = x_seq.shape

@@ -1,12 +1,15 @@
-"""A spiking layer, and the passes it is made of: a product over all time steps, then norm, neuron and junction in one."""
+"""A spiking layer and its passes: a product over all time steps, then norm, neuron and junction in one."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from ..ops import dispatcher
+from ..ops.norm_fire import norm_fire as fire_with_batch_statistics
 from . import in_force
-from .neurons import IFNode
+from .neurons import IFNode, LIFNode
+from .norms import follow, running_affine, uses_batch_statistics
 from .precision import current
 
 _torch = nn.modules.module
@@ -83,7 +86,7 @@ def norm_fire(
     residual: torch.Tensor | None = None,
     junction: str | None = None,
 ) -> torch.Tensor:
-    """Batch norm, neurons and a SEW junction: in one pass where the statistics are frozen and nobody watches a layer.
+    """Batch norm, neurons and a SEW junction: in one pass (two with the batch's statistics) where nobody watches them.
 
     Args:
         norm: batch norm over the channels of x_seq; in training mode it uses (and updates) batch statistics.
@@ -94,17 +97,24 @@ def norm_fire(
     """
     if current() == "reference" or is_watched(neuron):
         return join(neuron(over_time(norm, x_seq)), residual, junction)
-    if norm.training or norm.running_mean is None:
-        x_seq = x_seq.contiguous()  # torch's batch statistics of channels-last frames are ten times less exact
-    if norm.training or norm.running_mean is None or is_watched(norm):
+    if is_watched(norm) or type(norm) is not nn.BatchNorm2d:
         return neuron(over_time(norm, x_seq), residual=residual, junction=junction)
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias
-    return neuron(x_seq, scale=scale, shift=shift, residual=residual, junction=junction)
+    if not uses_batch_statistics(norm):
+        scale, shift = running_affine(norm)
+        return neuron(x_seq, scale=scale, shift=shift, residual=residual, junction=junction)
+    if type(neuron) not in (IFNode, LIFNode) or dispatcher.is_needed(x_seq, residual, norm.weight):
+        x_seq = x_seq.contiguous()  # torch's batch statistics of channels-last frames are ten times less exact
+        return neuron(over_time(norm, x_seq), residual=residual, junction=junction)
+    inputs = (channels_last(x_seq), norm.weight, norm.bias, norm.eps, neuron.neuron, residual, junction)
+    out, batch = fire_with_batch_statistics(*inputs)
+    follow(norm, batch)
+    return out
+
+
+def channels_last(x_seq: torch.Tensor) -> torch.Tensor:
+    """Return [T, B, C, H, W] with the channels innermost in memory."""
+    frames = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return frames.unflatten(0, x_seq.shape[:2])
 
 
 def join(spikes: torch.Tensor, residual: torch.Tensor | None, junction: str | None) -> torch.Tensor:

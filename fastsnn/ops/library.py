@@ -80,6 +80,15 @@ class MatrixArguments(ctypes.Structure):
     ]
 
 
+class ChannelsArguments(ctypes.Structure):
+    """`struct Channels` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("g", "x", "mean", "factor", "slope", "constant", "out", "partial")),
+        *((name, c_int64) for name in ("rows", "channels", "chunk_rows")),
+    ]
+
+
 _KERNELS = {
     "integrate_fire_forward": IntegrateFireArguments,
     "integrate_fire_backward": IntegrateFireArguments,
@@ -89,6 +98,8 @@ _KERNELS = {
     "convolution_forward": ConvolutionArguments,
     "convolution_backward": ConvolutionArguments,
     "matrix": MatrixArguments,
+    "channel_sums": ChannelsArguments,
+    "channel_affine": ChannelsArguments,
 }
 
 

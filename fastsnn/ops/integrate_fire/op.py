@@ -150,9 +150,9 @@ def _backward(grad_out, x_seq, v_init, scale, shift, residual, junction, *consta
     x_seq = layout.dense(x_seq)
     inputs = (grad_out, x_seq, v_init, scale, shift, residual, junction, Neuron(*neuron), through_affine)
     grad_x, grad_v_init, grad_residual = _backend(backend, x_seq.device).backward(*inputs)
-    if v_init is not None:
-        grad_v_init = layout.like(grad_v_init, torch.empty_like(x_seq[0], dtype=torch.float32))
-    return grad_x, grad_v_init, grad_residual
+    if v_init is None:
+        return grad_x, None, grad_residual
+    return grad_x, layout.like(grad_v_init, torch.empty_like(x_seq[0], dtype=torch.float32)), grad_residual
 
 
 def _backward_op(grad_out, *arguments):
