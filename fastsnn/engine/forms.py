@@ -194,7 +194,7 @@ def fitting(conv: nn.Conv2d, shape: torch.Size, dtype: torch.dtype) -> list[tupl
     An empty list means that the layer has to compute itself. The order is the fixed rule of deterministic choice. Times
     that made it, in ms for 160 frames in float32, forward and input gradient, on one core of an AVX-512 server: 3x3 on
     64 planes of 8x8 plain 12, Winograd 5.3; 128 of 4x4 10, 4.5; 256 of 2x2 plain 14, dense 10, Winograd 3.8; the stem
-    space to depth 30, few channels 18; 256 -> 1024 pointwise on 2x2 by the BLAS library 7.5, by a kernel of our own 6.4.
+    space to depth 30, few channels 18; 256 -> 1024 pointwise on 2x2 by the BLAS library 7.5, by our own kernel 6.4.
     """
     _, H, W, C = shape
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):

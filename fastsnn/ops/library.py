@@ -54,7 +54,7 @@ class WinogradArguments(ctypes.Structure):
     """`struct Winograd` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("frames", "weight", "out")),
+        *((name, c_void_p) for name in ("x", "weight", "out")),
         *((name, c_int64) for name in ("rows", "height", "width", "inputs", "outputs", "tiles_y", "tiles_x")),
         ("tile", c_int32),
     ]
@@ -64,8 +64,8 @@ class ConvolutionArguments(ctypes.Structure):
     """`struct Convolution` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("frames", "weight", "out")),
-        *((name, c_int64) for name in ("count", "height", "width", "inputs", "outputs", "out_height", "out_width")),
+        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_int64) for name in ("frames", "height", "width", "inputs", "outputs", "out_height", "out_width")),
         *((name, c_int64) for name in ("kernel", "stride", "padding")),
     ]
 
@@ -74,8 +74,8 @@ class MatrixArguments(ctypes.Structure):
     """`struct Matrix` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("rows", "weight", "out")),
-        *((name, c_int64) for name in ("count", "inputs", "outputs")),
+        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_int64) for name in ("rows", "inputs", "outputs")),
     ]
 
 

@@ -91,6 +91,9 @@ def test_the_library_is_built_and_loads():
         ("IntegrateFire", library.IntegrateFireArguments),
         ("PhaseEncode", library.PhaseEncodeArguments),
         ("AttackStep", library.AttackStepArguments),
+        ("Winograd", library.WinogradArguments),
+        ("Convolution", library.ConvolutionArguments),
+        ("Matrix", library.MatrixArguments),
     ],
 )
 def test_the_structs_mirror_the_header_field_by_field(struct, mirror):
