@@ -158,12 +158,11 @@ class SpaceToDepth(Form):
 
     def backward(self, grad):
         """[N, h, w, out] -> [N, H, W, in]."""
-        (left, right, top, bottom), (_, h, w, _) = self.pads, grad.shape
+        _, h, w, _ = grad.shape
         kernel = self.weight.shape[2]
         size = (self.weight.shape[1], h + kernel - 1, w + kernel - 1)
         grad = _input_gradient(grad, size, self.weight, (1, 1), (0, 0), (1, 1), 1)
-        grad = F.pixel_shuffle(grad, 2)
-        grad = grad[:, :, top : grad.shape[2] - bottom, left : grad.shape[3] - right]
+        grad = F.pad(F.pixel_shuffle(grad, 2), [-pad for pad in self.pads])  # a negative pad crops, here or there
         return grad.permute(0, 2, 3, 1)
 
 
@@ -199,6 +198,8 @@ def fitting(conv: nn.Conv2d, shape: torch.Size, dtype: torch.dtype) -> list[tupl
     _, H, W, C = shape
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return []
+    if any(n + 2 * p < k for n, p, k in zip((H, W), conv.padding, conv.kernel_size, strict=True)):
+        return []  # the layer says what is wrong
     found, plain = [], conv.groups == 1 and conv.dilation == (1, 1)
     compiled = _compiled(conv.weight, dtype)
     if plain and conv.kernel_size == (1, 1) and conv.padding == (0, 0):
