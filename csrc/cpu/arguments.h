@@ -49,7 +49,7 @@ struct AttackStep {
 
 // A 3x3 convolution with padding 1 of frames [N, height, width, inputs] -> [N, height, width, outputs].
 struct Winograd {
-  const float* in;
+  const float* x;
   const float* weight;  // [products^2, outputs / 32, inputs, 32]: panels, the last one filled up with zeros
   float* out;
   int64_t rows, height, width, inputs, outputs, tiles_y, tiles_x;  // rows: tiles of all frames
@@ -58,7 +58,7 @@ struct Winograd {
 
 // A square convolution of frames [N, height, width, inputs] -> [N, out_height, out_width, outputs], or its input gradient.
 struct Convolution {
-  const float* in;      // frames; backward: gradients at the output
+  const float* x;       // frames; backward: gradients at the output
   const float* weight;  // forward: [outputs / 32, kernel, kernel * inputs, 32]; backward: [window / 32, outputs, 32]
   float* out;
   int64_t frames, height, width, inputs, outputs, out_height, out_width, kernel, stride, padding;
@@ -68,7 +68,7 @@ constexpr int64_t CHUNK = 84;  // rows of a matrix that a task takes: a multiple
 
 // Dense rows [rows, inputs] -> [rows, outputs].
 struct Matrix {
-  const float* in;
+  const float* x;
   const float* weight;  // [outputs / 32, inputs, 32]: panels, the last one filled up with zeros
   float* out;
   int64_t rows, inputs, outputs;

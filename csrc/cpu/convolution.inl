@@ -21,7 +21,7 @@ void convolution_forward(int64_t begin, int64_t end, void* arguments) {
   for (int64_t i = 0; i < lines * line; ++i) frame[i] = 0.0f;
   const int64_t whole = line - left < width ? line - left : width;
   for (int64_t n = begin; n < end; ++n) {
-    const float* x = a.in + n * a.height * width;
+    const float* x = a.x + n * a.height * width;
     for (int64_t i = 0; i < a.height && i + a.padding < lines; ++i)
       __builtin_memcpy(frame + (i + a.padding) * line + left, x + i * width, uint64_t(whole) * sizeof(float));
     float* y = a.out + n * a.out_height * a.out_width * a.outputs;
@@ -49,7 +49,7 @@ void convolution_backward(int64_t begin, int64_t end, void* arguments) {
   float* windows = frame + lines * line + LANES;
   float* last = windows + ROWS * padded + LANES;
   for (int64_t n = begin; n < end; ++n) {
-    const float* g = a.in + n * pixels * a.outputs;
+    const float* g = a.x + n * pixels * a.outputs;
     for (int64_t i = 0; i < lines * line; ++i) frame[i] = 0.0f;
     for (int64_t first = 0; first < pixels; first += ROWS) {
       const int64_t rows = pixels - first < ROWS ? pixels - first : ROWS;

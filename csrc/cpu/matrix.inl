@@ -13,7 +13,7 @@ void matrix(int64_t begin, int64_t end, void* arguments) {
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t first = chunk * CHUNK, rows = a.rows - first < CHUNK ? a.rows - first : CHUNK;
     for (int64_t r = 0; r < rows; ++r)
-      __builtin_memcpy(in + r * stride, a.in + (first + r) * a.inputs, uint64_t(a.inputs) * sizeof(float));
+      __builtin_memcpy(in + r * stride, a.x + (first + r) * a.inputs, uint64_t(a.inputs) * sizeof(float));
     for (int64_t i = rows * stride; i < (rows + ROWS - 1) / ROWS * ROWS * stride; ++i) in[i] = 0.0f;
     for (int64_t o = 0; o < a.outputs; o += PANEL) {
       const float* panel = a.weight + o * a.inputs;

@@ -101,7 +101,7 @@ void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
-      gather_tile<Tile>(a, a.in + frame * a.height * a.width * a.inputs, top + Tile::FIRST, left + Tile::FIRST,
+      gather_tile<Tile>(a, a.x + frame * a.height * a.width * a.inputs, top + Tile::FIRST, left + Tile::FIRST,
                         V + r * a.inputs, v_plane);
     }
     for (int64_t p = 0; p < planes; ++p)

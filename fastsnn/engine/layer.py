@@ -71,7 +71,8 @@ class _Layer(torch.autograd.Function):
         if residual is None:
             grad_residual = grad_out if ctx.junction == "add" else None
         grad_x = _sequence(layer.form.backward(_frames(grad_current, layer.dtype)), grad_out.shape[:2]).to(ctx.dtype)
-        gradients = differentiable_once("a prepared layer", (grad_x, grad_residual), grad_out, current)
+        recorded = torch.empty(0, requires_grad=True)  # stands for x_seq, which nobody keeps
+        gradients = differentiable_once("a prepared layer", (grad_x, grad_residual), grad_out, recorded)
         return *gradients, None, None
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from ..nn import IFNode, LIFNode, in_force
 from ..nn import precision as in_precision
 from ..nn.norms import uses_batch_statistics
+from ..ops import check
 from .forms import Form, fitting
 from .layer import FrozenLayer
 from .under_attack import under_attack
@@ -44,6 +45,7 @@ class Layer(NamedTuple):
 
 class _Chosen(NamedTuple):
     watched: tuple  # weak references to the tensors it was made from, and their versions
+    settings: tuple  # the numbers it was made from
     frames: tuple[int, ...]
     why: str
     layer: FrozenLayer
@@ -75,8 +77,13 @@ def prepare(
     """
     prepared = network if isinstance(network, Prepared) else Prepared(network, deterministic)
     if example is not None:
+        check.tensor("example", example)
+        bn = "batch" if bn == "drift" else bn  # an example moves no statistics
         with torch.inference_mode(False), under_attack(prepared.network, bn), in_precision(precision):
-            prepared(example.detach().clone().requires_grad_()).sum().backward()
+            leaf = example.detach().clone().requires_grad_()
+            out = prepared(leaf)
+            if out.requires_grad:
+                torch.autograd.grad(out.sum(), leaf)  # not backward(), which would add to gradients of others
     return prepared
 
 
@@ -118,25 +125,33 @@ class Prepared:
         """Compute a spiking layer, or return None where no form fits; see nn.spiking_layer."""
         if type(conv) is not nn.Conv2d or type(neuron) not in (IFNode, LIFNode) or not x_seq.numel():
             return None  # a subclass may compute something else
+        if conv.weight.dtype != torch.float32 or conv.weight.device != x_seq.device:
+            return None
+        if x_seq.dim() != 5 or x_seq.shape[2] != conv.in_channels:
+            return None  # the layer says what is wrong; a form would read beyond its input
         if type(norm) is not nn.BatchNorm2d or torch._C._are_functorch_transforms_active():
             return None
-        tensors = (conv.weight, conv.bias, norm.weight, norm.bias)
-        if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-            return None  # a form's weights are copies: their gradient would not reach the layer's
         drifting = uses_batch_statistics(norm)
-        if not drifting:
-            tensors += (norm.running_mean, norm.running_var)
+        running = () if drifting else (norm.running_mean, norm.running_var)
+        tensors = (conv.weight, conv.bias, norm.weight, norm.bias, *running)
+        tensors = [tensor for tensor in tensors if tensor is not None]
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            return None  # a form's weights are copies: their gradient would not reach the layer's
+        if any(tensor.is_inference() for tensor in tensors):
+            return None  # torch does not count their changes
+        how = (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
+        settings = (*how, norm.eps, neuron.neuron)
         key = (id(conv), x_seq.shape[2:], dtype, x_seq.device, drifting)
         chosen = self._chosen.get(key)
-        if chosen is None or not _unchanged(chosen.watched, tensors) or chosen.layer.neuron is not neuron.neuron:
+        if chosen is None or chosen.settings != settings or not _unchanged(chosen.watched, tensors):
             T, B, C, H, W = x_seq.shape
             with torch.no_grad():
                 form, why = self._choose(conv, (T * B, H, W, C), dtype)
                 if form is None:
                     return None
                 layer = FrozenLayer(form, norm, neuron, dtype)
-            watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors if tensor is not None)
-            chosen = self._chosen[key] = _Chosen(watched, (T * B, H, W, C), why, layer)
+            watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors)
+            chosen = self._chosen[key] = _Chosen(watched, settings, (T * B, H, W, C), why, layer)
         return chosen.layer(x_seq, residual, junction)
 
     def _choose(self, conv, shape, dtype) -> tuple[Form | None, str]:
@@ -175,15 +190,15 @@ class Explanation(list):
 
 
 def _unchanged(watched, tensors) -> bool:
-    present = [tensor for tensor in tensors if tensor is not None]
-    return len(watched) == len(present) and all(
-        ref() is tensor and version == tensor._version for (ref, version), tensor in zip(watched, present, strict=True)
+    return len(watched) == len(tensors) and all(
+        ref() is tensor and version == tensor._version for (ref, version), tensor in zip(watched, tensors, strict=True)
     )
 
 
 def _measure(form: Form, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> float:
     """Return the seconds of a form's forward pass and input gradient, the best of five."""
-    frames, best = torch.rand(shape, device=device).round_().to(dtype), float("inf")
+    generator = torch.Generator(device).manual_seed(0)  # of its own: torch's numbers are the caller's
+    frames, best = torch.rand(shape, device=device, generator=generator).round_().to(dtype), float("inf")
     with torch.no_grad():
         for _ in range(5):
             _wait(device)

@@ -1,4 +1,4 @@
-"""A spiking layer and its passes: a product over all time steps, then norm, neuron and junction in one."""
+"""A spiking layer, and the passes it is made of: a product over all time steps, then norm, neuron and junction."""
 
 from __future__ import annotations
 

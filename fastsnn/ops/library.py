@@ -55,7 +55,7 @@ class WinogradArguments(ctypes.Structure):
     """`struct Winograd` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("frames", "weight", "out")),
+        *((name, c_void_p) for name in ("x", "weight", "out")),
         *((name, c_int64) for name in ("rows", "height", "width", "inputs", "outputs", "tiles_y", "tiles_x")),
         ("tile", c_int32),
     ]
@@ -65,8 +65,8 @@ class ConvolutionArguments(ctypes.Structure):
     """`struct Convolution` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("frames", "weight", "out")),
-        *((name, c_int64) for name in ("count", "height", "width", "inputs", "outputs", "out_height", "out_width")),
+        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_int64) for name in ("frames", "height", "width", "inputs", "outputs", "out_height", "out_width")),
         *((name, c_int64) for name in ("kernel", "stride", "padding")),
     ]
 
@@ -75,8 +75,8 @@ class MatrixArguments(ctypes.Structure):
     """`struct Matrix` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("rows", "weight", "out")),
-        *((name, c_int64) for name in ("count", "inputs", "outputs")),
+        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_int64) for name in ("rows", "inputs", "outputs")),
     ]
 
 

@@ -295,3 +295,9 @@ def surrogate_gradient(u: torch.Tensor, surrogate: str, alpha: float) -> torch.T
     if surrogate == "triangle":
         return torch.relu(alpha - alpha**2 * u.abs())
     return torch.where(u.abs() < 1 / (2 * alpha), alpha, 0.0).to(u)
+
+
+def assert_errs_at_most(times: float, got: torch.Tensor, plain: torch.Tensor, exact: torch.Tensor) -> None:
+    """The rms error is within `times` that of a plain float32 result, or of rounding the exact one if that is more."""
+    error, allowed, rounding = (got - exact).norm(), (plain - exact).norm(), exact.norm() * 2**-24
+    assert error <= times * max(allowed, rounding), f"error {error:.3g}, plain {allowed:.3g}, rounding {rounding:.3g}"

@@ -8,6 +8,9 @@ import torch
 
 from fastsnn import functional
 from fastsnn.ops import backends, library
+from fastsnn.ops.convolution import Convolution
+from fastsnn.ops.matrix import Matrix
+from fastsnn.ops.winograd import Filter
 
 from . import cases
 
@@ -91,6 +94,9 @@ def test_the_library_is_built_and_loads():
         ("IntegrateFire", library.IntegrateFireArguments),
         ("PhaseEncode", library.PhaseEncodeArguments),
         ("AttackStep", library.AttackStepArguments),
+        ("Winograd", library.WinogradArguments),
+        ("Convolution", library.ConvolutionArguments),
+        ("Matrix", library.MatrixArguments),
     ],
 )
 def test_the_structs_mirror_the_header_field_by_field(struct, mirror):
@@ -132,3 +138,9 @@ def test_memory_that_no_kernel_writes_is_nan_in_every_test(monkeypatch):
                 assert tensor.isnan().all(), f"{name} of {case}"
     assert functional.phase_encode(torch.rand(3, 4), backend="cpu").isnan().all()
     assert functional.attack_step(*torch.rand(3, 5, 4), 0.1, 0.1, backend="cpu").isnan().all()
+    frames, weight = torch.rand(2, 5, 5, 3), torch.rand(4, 3, 3, 3)
+    convolution = Convolution(weight, stride=1, padding=1)
+    assert Matrix(weight[0, 0])(torch.rand(5, 3)).isnan().all()
+    assert Filter(weight, tile=4)(frames).isnan().all()
+    assert convolution.forward(frames).isnan().all()
+    assert convolution.backward(torch.rand(2, 5, 5, 4), (5, 5)).isnan().all()

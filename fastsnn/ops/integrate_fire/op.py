@@ -49,7 +49,8 @@ def integrate_fire(
 
 
 def forward(x_seq, v_init, scale, shift, residual, junction, neuron: Neuron) -> torch.Tensor:
-    """Run the op without a gradient, on the best backend; for who writes a gradient around it."""
+    """Check the tensors and run the op without a gradient; for who writes a gradient around it."""
+    _check_tensors(x_seq, v_init, scale, shift, residual, junction)
     return _run(x_seq, v_init, scale, shift, residual, junction, neuron, None)
 
 

@@ -81,9 +81,9 @@ def scatter(M: torch.Tensor, tile: int, size: tuple[int, int, int]) -> torch.Ten
     matrix = torch.tensor(MATRICES[tile].scatter, dtype=M.dtype, device=M.device)
     N, H, W = size
     y, x, products = -(-H // tile), -(-W // tile), matrix.shape[1]
-    M = M.reshape(products, products, N, y, x, -1)
+    M = M.reshape(products, products, N, y, x, M.shape[2])
     out = torch.einsum("ip,pqnyxc,jq->nyixjc", matrix, M, matrix)
-    return out.reshape(N, y * tile, x * tile, -1)[:, :H, :W].contiguous()
+    return out.reshape(N, y * tile, x * tile, M.shape[5])[:, :H, :W].contiguous()
 
 
 def convolution(frames: torch.Tensor, planes: torch.Tensor, tile: int) -> torch.Tensor:
