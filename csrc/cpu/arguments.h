@@ -56,6 +56,22 @@ struct Winograd {
   int32_t tile;                                                    // 4: tiles of 4x4 outputs; 2: a whole 2x2 map
 };
 
+// Kernels [outputs, inputs, 3, 3], anywhere in memory, to panels.
+struct WinogradFilters {
+  const float* weight;  // the first tap of the first kernel
+  float* out;           // as Winograd's weight
+  int64_t outputs, inputs, output_stride, input_stride, tap_stride;  // in floats; taps go backwards in turned kernels
+  int32_t tile;
+};
+
+// The planes [products^2, rows, channels] of frames: of a convolution's input, or of the gradient at its output.
+struct WinogradPlanes {
+  const float* frames;  // [N, height, width, channels]
+  float* out;
+  int64_t rows, height, width, channels, tiles_y, tiles_x;
+  int32_t tile, is_gradient;
+};
+
 // A square convolution of frames [N, height, width, inputs] -> [N, out_height, out_width, outputs], or its input gradient.
 struct Convolution {
   const float* x;       // frames; backward: gradients at the output

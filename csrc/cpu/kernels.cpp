@@ -13,7 +13,7 @@ namespace fastsnn {
 using Range = void (*)(int64_t begin, int64_t end, void* arguments);
 struct Kernels {
   Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd, convolution_forward,
-      convolution_backward, matrix, channel_sums, channel_affine;
+      convolution_backward, matrix, channel_sums, channel_affine, winograd_filters, winograd_planes;
 };
 
 namespace baseline {
@@ -28,7 +28,8 @@ constexpr int ROWS = 2;
 #include "channels.inl"
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
                              convolution_forward, convolution_backward, matrix, channel_sums,
-                             channel_affine};
+                             channel_affine, winograd_filters,
+                             winograd_planes};
 }  // namespace baseline
 
 #if FASTSNN_X86
@@ -45,7 +46,8 @@ constexpr int ROWS = 6;
 #include "channels.inl"
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
                              convolution_forward, convolution_backward, matrix, channel_sums,
-                             channel_affine};
+                             channel_affine, winograd_filters,
+                             winograd_planes};
 }  // namespace avx2
 FASTSNN_TARGET_END
 
@@ -62,7 +64,8 @@ constexpr int ROWS = 14;
 #include "channels.inl"
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
                              convolution_forward, convolution_backward, matrix, channel_sums,
-                             channel_affine};
+                             channel_affine, winograd_filters,
+                             winograd_planes};
 }  // namespace avx512
 FASTSNN_TARGET_END
 #endif
@@ -112,8 +115,9 @@ FASTSNN_API void fastsnn_use_parallel_for(void* function) {
 FASTSNN_API int64_t fastsnn_argument_bytes(int32_t i) {
   const int64_t bytes[] = {sizeof(fastsnn::IntegrateFire), sizeof(fastsnn::PhaseEncode), sizeof(fastsnn::AttackStep),
                            sizeof(fastsnn::Winograd), sizeof(fastsnn::Convolution), sizeof(fastsnn::Matrix),
-                           sizeof(fastsnn::Channels)};
-  return i >= 0 && i < 7 ? bytes[i] : 0;
+                           sizeof(fastsnn::Channels), sizeof(fastsnn::WinogradFilters),
+                           sizeof(fastsnn::WinogradPlanes)};
+  return i >= 0 && i < 9 ? bytes[i] : 0;
 }
 
 // Name of the i-th instruction set this processor can run, best first; null past the end.
@@ -149,6 +153,14 @@ FASTSNN_API int32_t fastsnn_attack_step(fastsnn::AttackStep* a) {
 
 FASTSNN_API int32_t fastsnn_winograd(fastsnn::Winograd* a) {
   return fastsnn::run(fastsnn::chosen.kernels->winograd, a->rows, 28, a);
+}
+
+FASTSNN_API int32_t fastsnn_winograd_filters(fastsnn::WinogradFilters* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->winograd_filters, (a->outputs + 31) / 32 * a->inputs, 16, a);
+}
+
+FASTSNN_API int32_t fastsnn_winograd_planes(fastsnn::WinogradPlanes* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->winograd_planes, a->rows, 28, a);
 }
 
 FASTSNN_API int32_t fastsnn_convolution_forward(fastsnn::Convolution* a) {

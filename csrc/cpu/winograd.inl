@@ -13,6 +13,9 @@
 // sets of points this one is the least inexact: rms error 9 times that of the plain sum, 14 times with 2 and -2.
 struct Four {
   static constexpr int64_t IN = 6, PRODUCTS = 6, OUT = 4, FIRST = -1;
+  static constexpr double FILTERS[6][3] = {{1 / 2.0, 0, 0},          {1 / 6.0, 1 / 6.0, 1 / 6.0},
+                                           {1 / 6.0, -1 / 6.0, 1 / 6.0}, {1 / 30.0, 1 / 15.0, 2 / 15.0},
+                                           {16 / 15.0, -8 / 15.0, 4 / 15.0}, {0, 0, 1 / 2.0}};
   static inline void gather(const lanes* d, lanes* v) {
     v[0] = 2.0f * (d[0] + d[4]) + 3.0f * (d[1] - d[3]) - 4.0f * d[2];
     v[1] = 2.0f * (d[1] - d[4]) + 5.0f * d[2] + d[3];
@@ -28,13 +31,24 @@ struct Four {
     y[2] = even + 4.0f * m[3] + 0.25f * m[4];
     y[3] = odd + 8.0f * m[3] - 0.125f * m[4] + m[5];
   }
+  static inline void spread(const lanes* y, lanes* m) {  // scatter, transposed
+    const lanes even = y[0] + y[2], odd = y[1] + y[3];
+    m[0] = y[0];
+    m[1] = even + odd;
+    m[2] = even - odd;
+    m[3] = y[0] + 2.0f * y[1] + 4.0f * y[2] + 8.0f * y[3];
+    m[4] = y[0] - 0.5f * y[1] + 0.25f * y[2] - 0.125f * y[3];
+    m[5] = y[3];
+  }
 };
 
 // Both outputs of a padded 3-tap filter on 2 inputs from 3 products: b*(x0+x1) + (c-b)*x1 and b*(x0+x1) + (a-b)*x0.
 struct Two {
   static constexpr int64_t IN = 2, PRODUCTS = 3, OUT = 2, FIRST = 0;
+  static constexpr double FILTERS[3][3] = {{0, 1, 0}, {0, -1, 1}, {1, -1, 0}};
   static inline void gather(const lanes* d, lanes* v) { v[0] = d[0] + d[1], v[1] = d[1], v[2] = d[0]; }
   static inline void scatter(const lanes* m, lanes* y) { y[0] = m[0] + m[1], y[1] = m[0] + m[2]; }
+  static inline void spread(const lanes* y, lanes* m) { m[0] = y[0] + y[1], m[1] = y[0], m[2] = y[1]; }
 };
 
 inline void take(lanes& v, const float* p, int64_t n) {
@@ -44,25 +58,38 @@ inline void take(lanes& v, const float* p, int64_t n) {
 }
 inline void put(float* p, const lanes& v, int64_t n) { __builtin_memcpy(p, &v, uint64_t(n) * sizeof(float)); }
 
-// One tile of a frame to its row of V, whose planes lie `plane` floats apart; channels beyond the last are not written.
+// The input of a tile, or the gradient at its output.
 template <class Tile>
-inline void gather_tile(const Winograd& a, const float* frame, int64_t top, int64_t left, float* V, int64_t plane) {
-  for (int64_t c = 0; c < a.inputs; c += LANES) {
-    const int64_t n = a.inputs - c < LANES ? a.inputs - c : LANES;
-    lanes half[Tile::IN][Tile::PRODUCTS];
-    for (int64_t i = 0; i < Tile::IN; ++i) {
-      lanes d[Tile::IN];
-      for (int64_t j = 0; j < Tile::IN; ++j) {
-        const int64_t y = top + i, x = left + j;
-        if (y >= 0 && y < a.height && x >= 0 && x < a.width) take(d[j], frame + (y * a.width + x) * a.inputs + c, n);
+struct Gather {
+  static constexpr int64_t SIZE = Tile::IN, FIRST = Tile::FIRST;
+  static inline void transform(const lanes* d, lanes* v) { Tile::gather(d, v); }
+};
+template <class Tile>
+struct Spread {
+  static constexpr int64_t SIZE = Tile::OUT, FIRST = 0;
+  static inline void transform(const lanes* d, lanes* v) { Tile::spread(d, v); }
+};
+
+// One tile of a frame to its row of V, whose planes lie `plane` floats apart; channels beyond the last are not written.
+template <class Tile, class Side>
+inline void gather_tile(const float* frame, int64_t height, int64_t width, int64_t channels, int64_t top, int64_t left,
+                        float* V, int64_t plane) {
+  for (int64_t c = 0; c < channels; c += LANES) {
+    const int64_t n = channels - c < LANES ? channels - c : LANES;
+    lanes half[Side::SIZE][Tile::PRODUCTS];
+    for (int64_t i = 0; i < Side::SIZE; ++i) {
+      lanes d[Side::SIZE];
+      for (int64_t j = 0; j < Side::SIZE; ++j) {
+        const int64_t y = top + Side::FIRST + i, x = left + Side::FIRST + j;
+        if (y >= 0 && y < height && x >= 0 && x < width) take(d[j], frame + (y * width + x) * channels + c, n);
         else d[j] = lanes{};
       }
-      Tile::gather(d, half[i]);
+      Side::transform(d, half[i]);
     }
     for (int64_t q = 0; q < Tile::PRODUCTS; ++q) {
-      lanes d[Tile::IN], v[Tile::PRODUCTS];
-      for (int64_t i = 0; i < Tile::IN; ++i) d[i] = half[i][q];
-      Tile::gather(d, v);
+      lanes d[Side::SIZE], v[Tile::PRODUCTS];
+      for (int64_t i = 0; i < Side::SIZE; ++i) d[i] = half[i][q];
+      Side::transform(d, v);
       for (int64_t p = 0; p < Tile::PRODUCTS; ++p) put(V + (p * Tile::PRODUCTS + q) * plane + c, v[p], n);
     }
   }
@@ -101,8 +128,8 @@ void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
-      gather_tile<Tile>(a, a.x + frame * a.height * a.width * a.inputs, top + Tile::FIRST, left + Tile::FIRST,
-                        V + r * a.inputs, v_plane);
+      gather_tile<Tile, Gather<Tile>>(a.x + frame * a.height * a.width * a.inputs, a.height, a.width, a.inputs, top,
+                                      left, V + r * a.inputs, v_plane);
     }
     for (int64_t p = 0; p < planes; ++p)
       for (int64_t o = 0; o < padded; o += PANEL)
@@ -119,4 +146,54 @@ void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
 void winograd(int64_t begin, int64_t end, void* arguments) {
   const auto& a = *static_cast<const Winograd*>(arguments);
   a.tile == 4 ? winograd_range<Four>(a, begin, end) : winograd_range<Two>(a, begin, end);
+}
+
+// U = filters w filters^T in double, rounded once: a task is an input channel of a panel.
+template <class Tile>
+void filters_range(const WinogradFilters& a, int64_t begin, int64_t end) {
+  constexpr int64_t P = Tile::PRODUCTS;
+  const int64_t padded = (a.outputs + PANEL - 1) / PANEL * PANEL;
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t panel = task / a.inputs, input = task % a.inputs;
+    double w[3][3][PANEL], half[P][3][PANEL];
+    for (int64_t o = 0; o < PANEL; ++o) {
+      const int64_t output = panel * PANEL + o;
+      const float* from = a.weight + output * a.output_stride + input * a.input_stride;
+      for (int64_t k = 0; k < 9; ++k) w[k / 3][k % 3][o] = output < a.outputs ? double(from[k * a.tap_stride]) : 0.0;
+    }
+    for (int64_t p = 0; p < P; ++p)
+      for (int64_t k = 0; k < 3; ++k)
+        for (int64_t o = 0; o < PANEL; ++o)
+          half[p][k][o] = Tile::FILTERS[p][0] * w[0][k][o] + Tile::FILTERS[p][1] * w[1][k][o] +
+                          Tile::FILTERS[p][2] * w[2][k][o];
+    for (int64_t p = 0; p < P; ++p)
+      for (int64_t q = 0; q < P; ++q) {
+        float* out = a.out + ((p * P + q) * padded + panel * PANEL) * a.inputs + input * PANEL;
+        for (int64_t o = 0; o < PANEL; ++o)
+          out[o] = float(Tile::FILTERS[q][0] * half[p][0][o] + Tile::FILTERS[q][1] * half[p][1][o] +
+                         Tile::FILTERS[q][2] * half[p][2][o]);
+      }
+  }
+}
+
+void winograd_filters(int64_t begin, int64_t end, void* arguments) {
+  const auto& a = *static_cast<const WinogradFilters*>(arguments);
+  a.tile == 4 ? filters_range<Four>(a, begin, end) : filters_range<Two>(a, begin, end);
+}
+
+template <class Tile, class Side>
+void planes_range(const WinogradPlanes& a, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t frame = row / (a.tiles_x * a.tiles_y), left = row % a.tiles_x * Tile::OUT;
+    const int64_t top = row / a.tiles_x % a.tiles_y * Tile::OUT;
+    gather_tile<Tile, Side>(a.frames + frame * a.height * a.width * a.channels, a.height, a.width, a.channels, top, left,
+                            a.out + row * a.channels, a.rows * a.channels);
+  }
+}
+
+void winograd_planes(int64_t begin, int64_t end, void* arguments) {
+  const auto& a = *static_cast<const WinogradPlanes*>(arguments);
+  if (a.tile == 4) a.is_gradient ? planes_range<Four, Spread<Four>>(a, begin, end)
+                                 : planes_range<Four, Gather<Four>>(a, begin, end);
+  else a.is_gradient ? planes_range<Two, Spread<Two>>(a, begin, end) : planes_range<Two, Gather<Two>>(a, begin, end);
 }

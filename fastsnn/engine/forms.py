@@ -7,6 +7,8 @@ between. A whole network runs in this one layout, so that a GEMM sees its pixels
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -14,7 +16,7 @@ from torch import nn
 from ..ops import library
 from ..ops.convolution import Convolution
 from ..ops.matrix import Matrix
-from ..ops.winograd import Filter
+from ..ops.winograd import Filter, weight_gradient
 
 
 class Form:
@@ -32,6 +34,12 @@ class Form:
     def backward(self, grad: torch.Tensor) -> torch.Tensor:
         """[N, h, w, out] -> [N, H, W, in]."""
         raise NotImplementedError
+
+    def weight_gradient(self, conv: nn.Conv2d, frames: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+        """[N, H, W, in], [N, h, w, out] -> the gradient at the weight of `conv`, by torch."""
+        how = (list(conv.stride), list(conv.padding), list(conv.dilation), False, [0, 0], conv.groups)
+        inputs = (grad.permute(0, 3, 1, 2), frames.permute(0, 3, 1, 2), conv.weight, None)
+        return torch.ops.aten.convolution_backward(*inputs, *how, [False, True, False])[1]
 
 
 class Pointwise(Form):
@@ -57,6 +65,11 @@ class Pointwise(Form):
         frames[:, :: self.stride[0], :: self.stride[1]] = kept
         return frames
 
+    def weight_gradient(self, conv, frames, grad):
+        """[N, H, W, in], [N, h, w, out] -> [out, in, 1, 1], one GEMM."""
+        kept = frames[:, :: self.stride[0], :: self.stride[1]].reshape(-1, frames.shape[3])
+        return (grad.reshape(-1, grad.shape[3]).t() @ kept)[:, :, None, None]
+
 
 class Dense(Form):
     """A padded convolution on a tiny map as one GEMM with every pixel: zero padding costs nothing.
@@ -71,14 +84,14 @@ class Dense(Form):
         (kh, kw), (sh, sw), (ph, pw) = conv.kernel_size, conv.stride, conv.padding
         h, w = (H + 2 * ph - kh) // sh + 1, (W + 2 * pw - kw) // sw + 1
         planes = conv.out_channels
+        self.taps = [
+            (row, column, ky, kx, row * sh + ky - ph, column * sw + kx - pw)
+            for row, column, ky, kx in itertools.product(range(h), range(w), range(kh), range(kw))
+            if 0 <= row * sh + ky - ph < H and 0 <= column * sw + kx - pw < W
+        ]
         matrix = conv.weight.new_zeros(h, w, planes, H, W, C)
-        for row in range(h):
-            for column in range(w):
-                for ky in range(kh):
-                    for kx in range(kw):
-                        y, x = row * sh + ky - ph, column * sw + kx - pw
-                        if 0 <= y < H and 0 <= x < W:
-                            matrix[row, column, :, y, x] = conv.weight[:, :, ky, kx]
+        for row, column, ky, kx, y, x in self.taps:
+            matrix[row, column, :, y, x] = conv.weight[:, :, ky, kx]
         bias = None if conv.bias is None else conv.bias.repeat(h * w)
         self.rows = _Rows(matrix.view(h * w * planes, H * W * C), bias, dtype)
         self.input, self.output = (H, W, C), (h, w, planes)
@@ -90,6 +103,14 @@ class Dense(Form):
     def backward(self, grad):
         """[N, h, w, out] -> [N, H, W, in]."""
         return self.rows.backward(grad.reshape(len(grad), -1)).view(-1, *self.input)
+
+    def weight_gradient(self, conv, frames, grad):
+        """[N, H, W, in], [N, h, w, out] -> like the weight, one GEMM; taps that only meet padding get zeros."""
+        matrix = grad.reshape(len(grad), -1).t() @ frames.reshape(len(frames), -1)
+        matrix, gradient = matrix.view(*self.output, *self.input), torch.zeros_like(conv.weight)
+        for row, column, ky, kx, y, x in self.taps:
+            gradient[:, :, ky, kx] += matrix[row, column, :, y, x]
+        return gradient
 
 
 class Winograd(Form):
@@ -104,7 +125,7 @@ class Winograd(Form):
         tile, self.bias = 2 if shape[1:3] == (2, 2) else 4, conv.bias
         self.filter = Filter(conv.weight, tile)
         # the gradient of a convolution is one with turned kernels
-        self.turned = Filter(conv.weight.flip(2, 3).transpose(0, 1), tile)
+        self.turned = Filter(conv.weight, tile, turned=True)
 
     def forward(self, frames):
         """[N, H, W, in] -> [N, h, w, out]."""
@@ -114,6 +135,10 @@ class Winograd(Form):
     def backward(self, grad):
         """[N, h, w, out] -> [N, H, W, in]."""
         return self.turned(grad)
+
+    def weight_gradient(self, conv, frames, grad):
+        """[N, H, W, in], [N, h, w, out] -> [out, in, 3, 3], in as few products as the convolution."""
+        return weight_gradient(frames, grad, self.filter.tile)
 
 
 class FewChannels(Form):

@@ -1,7 +1,8 @@
-"""A spiking layer with frozen weights as one step of autograd: product, batch norm, neurons, junction.
+"""A spiking layer as one step of autograd: product, batch norm, neurons, junction.
 
 Forward: current = form(frames), then the fused neuron with the norm as its prologue. Backward: the neuron's, then the
-form's. What stays alive in between is the current alone (and the residual where a junction multiplies with it).
+form's. What stays alive in between is the current alone; also the residual where a junction multiplies with it, and the
+layer's input where its weight wants a gradient.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..ops.norm_fire import fire
 from .forms import Form
 
 
-class FrozenLayer:
+class PreparedLayer:
     """A layer whose form has been chosen; call it with the layer's input and residual.
 
     Attributes:
@@ -25,13 +26,14 @@ class FrozenLayer:
         affine: the norm's scale and shift per channel with its running statistics; None to use the batch's.
     """
 
-    def __init__(self, form: Form, norm: nn.BatchNorm2d, neuron: IFNode, dtype: torch.dtype):
-        self.form, self.norm, self.neuron, self.dtype = form, norm, neuron.neuron, dtype
+    def __init__(self, form: Form, conv: nn.Conv2d, norm: nn.BatchNorm2d, neuron: IFNode, dtype: torch.dtype):
+        self.form, self.conv, self.norm, self.neuron, self.dtype = form, conv, norm, neuron.neuron, dtype
         self.affine = None if uses_batch_statistics(norm) else running_affine(norm)
 
     def __call__(self, x_seq: torch.Tensor, residual: torch.Tensor | None, junction: str | None) -> torch.Tensor:
         """[T, B, C, H, W] -> [T, B, planes, h, w]; see nn.spiking_layer."""
-        return _Layer.apply(x_seq, residual, junction, self)
+        parameters = (self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias)
+        return _Layer.apply(x_seq, residual, *parameters, junction, self)
 
     def fire(self, current: torch.Tensor, residual: torch.Tensor | None, junction: str | None):
         """Return the layer's output, and what the backward pass needs beside the current (None: the affine)."""
@@ -43,37 +45,50 @@ class FrozenLayer:
         return out, fired
 
     def unfire(self, grad_out: torch.Tensor, current: torch.Tensor, residual: torch.Tensor | None, junction, fired):
-        """Return the gradients at the current and at the residual."""
+        """Return the gradients at current, norm weight, norm bias (None with running statistics) and residual."""
         if fired is not None:
-            grad_current, _, _, grad_residual = fired.backward(grad_out, current, residual)
-        else:
-            inputs = (grad_out, current, None, *self.affine, residual, junction, self.neuron)
-            grad_current, _, grad_residual = backward(*inputs)
-        return grad_current, grad_residual
+            return fired.backward(grad_out, current, residual)
+        inputs = (grad_out, current, None, *self.affine, residual, junction, self.neuron)
+        grad_current, _, grad_residual = backward(*inputs)
+        return grad_current, None, None, grad_residual
 
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x_seq, residual, junction, layer):
-        current = _sequence(layer.form.forward(_frames(x_seq, layer.dtype)), x_seq.shape[:2])
+    def forward(ctx, x_seq, residual, weight, bias, norm_weight, norm_bias, junction, layer):
+        frames = _frames(x_seq, layer.dtype)
+        current = _sequence(layer.form.forward(frames), x_seq.shape[:2])
         if residual is not None:
             residual = residual.to(current.dtype)
         out, ctx.fired = layer.fire(current, residual, junction)
         ctx.layer, ctx.junction, ctx.dtype = layer, junction, x_seq.dtype
-        ctx.save_for_backward(current, None if junction in (None, "add") else residual)
+        kept = frames if ctx.needs_input_grad[2] else None  # only a weight's gradient asks for the layer's input
+        ctx.save_for_backward(current, None if junction in (None, "add") else residual, kept)
         return out
 
     @staticmethod
     def backward(ctx, grad_out):
-        current, residual = ctx.saved_tensors
+        current, residual, frames = ctx.saved_tensors
         layer, junction = ctx.layer, None if residual is None else ctx.junction
-        grad_current, grad_residual = layer.unfire(grad_out, current, residual, junction, ctx.fired)
+        grads = layer.unfire(grad_out, current, residual, junction, ctx.fired)
+        grad_current, grad_norm_weight, grad_norm_bias, grad_residual = grads
         if residual is None:
             grad_residual = grad_out if ctx.junction == "add" else None
-        grad_x = _sequence(layer.form.backward(_frames(grad_current, layer.dtype)), grad_out.shape[:2]).to(ctx.dtype)
+        grad_frames = _frames(grad_current, layer.dtype)
+        needs, grad_x, grad_weight, grad_bias = ctx.needs_input_grad, None, None, None
+        if needs[0]:
+            grad_x = _sequence(layer.form.backward(grad_frames), grad_out.shape[:2]).to(ctx.dtype)
+        if needs[2]:
+            grad_weight = layer.form.weight_gradient(layer.conv, frames, grad_frames)
+        if needs[3]:
+            grad_bias = grad_frames.sum((0, 1, 2))
+        grad_norm_weight, grad_norm_bias = (
+            grad_norm_weight if needs[4] else None,
+            grad_norm_bias if needs[5] else None,
+        )
         recorded = torch.empty(0, requires_grad=True)  # stands for x_seq, which nobody keeps
-        gradients = differentiable_once("a prepared layer", (grad_x, grad_residual), grad_out, recorded)
-        return *gradients, None, None
+        gradients = (grad_x, grad_residual, grad_weight, grad_bias, grad_norm_weight, grad_norm_bias)
+        return *differentiable_once("a prepared layer", gradients, grad_out, recorded), None, None
 
 
 def _frames(x_seq: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

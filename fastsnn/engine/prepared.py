@@ -19,7 +19,7 @@ from ..nn import precision as in_precision
 from ..nn.norms import uses_batch_statistics
 from ..ops import check
 from .forms import Form, fitting
-from .layer import FrozenLayer
+from .layer import PreparedLayer
 from .under_attack import under_attack
 
 
@@ -48,7 +48,7 @@ class _Chosen(NamedTuple):
     settings: tuple  # the numbers it was made from
     frames: tuple[int, ...]
     why: str
-    layer: FrozenLayer
+    layer: PreparedLayer
 
 
 def prepare(
@@ -135,31 +135,33 @@ class Prepared:
         running = () if drifting else (norm.running_mean, norm.running_var)
         tensors = (conv.weight, conv.bias, norm.weight, norm.bias, *running)
         tensors = [tensor for tensor in tensors if tensor is not None]
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            return None  # a form's weights are copies: their gradient would not reach the layer's
+        trained = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        if trained and not (drifting and dtype == torch.float32 and x_seq.is_cpu):
+            return None
         if any(tensor.is_inference() for tensor in tensors):
             return None  # torch does not count their changes
         how = (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
         settings = (*how, norm.eps, neuron.neuron)
         key = (id(conv), x_seq.shape[2:], dtype, x_seq.device, drifting)
         chosen = self._chosen.get(key)
-        if chosen is None or chosen.settings != settings or not _unchanged(chosen.watched, tensors):
+        # trained weights have changed since the last call, noticed by torch or not (fused optimizers are not)
+        if trained or chosen is None or chosen.settings != settings or not _unchanged(chosen.watched, tensors):
             T, B, C, H, W = x_seq.shape
             with torch.no_grad():
-                form, why = self._choose(conv, (T * B, H, W, C), dtype)
+                form, why = self._choose(conv, (T * B, H, W, C), dtype, measure=not (self.deterministic or trained))
                 if form is None:
                     return None
-                layer = FrozenLayer(form, norm, neuron, dtype)
+                layer = PreparedLayer(form, conv, norm, neuron, dtype)
             watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors)
             chosen = self._chosen[key] = _Chosen(watched, settings, (T * B, H, W, C), why, layer)
         return chosen.layer(x_seq, residual, junction)
 
-    def _choose(self, conv, shape, dtype) -> tuple[Form | None, str]:
+    def _choose(self, conv, shape, dtype, measure: bool) -> tuple[Form | None, str]:
         """Return the form for a layer and why, by the rule or by measurement; None where none fits."""
         fits = fitting(conv, shape, dtype)
         if not fits:
             return None, ""
-        if self.deterministic or len(fits) == 1:
+        if not measure or len(fits) == 1:
             form, why = fits[0]
             return form(conv, dtype, shape), why
         forms = [form(conv, dtype, shape) for form, _ in fits]

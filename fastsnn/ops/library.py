@@ -61,6 +61,26 @@ class WinogradArguments(ctypes.Structure):
     ]
 
 
+class WinogradFiltersArguments(ctypes.Structure):
+    """`struct WinogradFilters` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("weight", "out")),
+        *((name, c_int64) for name in ("outputs", "inputs", "output_stride", "input_stride", "tap_stride")),
+        ("tile", c_int32),
+    ]
+
+
+class WinogradPlanesArguments(ctypes.Structure):
+    """`struct WinogradPlanes` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("frames", "out")),
+        *((name, c_int64) for name in ("rows", "height", "width", "channels", "tiles_y", "tiles_x")),
+        *((name, c_int32) for name in ("tile", "is_gradient")),
+    ]
+
+
 class ConvolutionArguments(ctypes.Structure):
     """`struct Convolution` of arguments.h."""
 
@@ -100,6 +120,8 @@ _KERNELS = {
     "matrix": MatrixArguments,
     "channel_sums": ChannelsArguments,
     "channel_affine": ChannelsArguments,
+    "winograd_filters": WinogradFiltersArguments,
+    "winograd_planes": WinogradPlanesArguments,
 }
 
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..engine import prepare
 from ..functional import phase_encode
 from ..nn import precision
 from ..ops import check
@@ -88,14 +89,14 @@ def train(
     steps = epochs * math.ceil(len(images) / batch_size)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) if schedule == "cosine" else None
     device, highest_label = _device(net), int(labels.max())
-    losses = []
+    network, losses = prepare(net), []
     with _deterministic_cudnn(), precision("fp32"):
         for epoch in range(1, epochs + 1):
             net.train()
             summed = torch.zeros((), device=device)
             for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
                 x, y = phase_encode(images[chosen].to(device), T, K), labels[chosen].to(device)
-                logits = net(x)
+                logits = network(x)
                 if highest_label >= logits.shape[1]:  # a GPU would abort the process
                     raise ValueError(f"labels go up to {highest_label}, but net has {logits.shape[1]} classes.")
                 loss = F.cross_entropy(logits, y)

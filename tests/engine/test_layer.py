@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 import fastsnn
 from fastsnn.engine import prepare
 from fastsnn.engine.forms import fitting
-from fastsnn.engine.layer import FrozenLayer
+from fastsnn.engine.layer import PreparedLayer
 from fastsnn.nn import IFNode, LIFNode, spiking_layer
 
 JUNCTIONS = (None, "add", "and", "iand", "and_not")
@@ -73,7 +75,9 @@ def test_output_and_both_input_gradients_equal_the_plain_layers_in_every_form(ca
     assert 0 < (layer(x) > 0).float().mean() < 1
     for form, _ in fitting(layer.conv, (8, *size, arguments[0]), torch.float32):
         form = form(layer.conv, torch.float32, (8, *size, arguments[0]))
-        out, *gradients = passed(FrozenLayer(form, layer.bn, layer.sn, torch.float32), x, residual, junction, grad)
+        out, *gradients = passed(
+            PreparedLayer(form, layer.conv, layer.bn, layer.sn, torch.float32), x, residual, junction, grad
+        )
         assert torch.equal(out, expected[0]), form.name
         torch.testing.assert_close(gradients, list(expected[1:]), msg=f"{form.name}: {{}}".format)
 
@@ -209,3 +213,56 @@ def test_bad_input_is_refused_as_by_the_plain_layer(prepared):
     other.bn = nn.BatchNorm2d(6).eval().requires_grad_(False)
     with pytest.raises(ValueError, match=r"scale has shape \[6\]"):
         run(x, layer=other)
+
+
+TRAINED = {
+    **CONVOLUTIONS,
+    "3x3": ((5, 7, 3, 1, 1), (6, 9)),
+    "3x3 with bias": ((5, 7, 3, 1, 1, 1, 1, True), (8, 8)),
+    "stem": ((3, 7, 7, 2, 3), (9, 12)),
+}
+
+
+@pytest.mark.parametrize("junction", JUNCTIONS)
+@pytest.mark.parametrize("case", TRAINED)
+def test_in_training_every_gradient_is_that_of_plain_modules(case, junction):
+    arguments, size = TRAINED[case]
+    layer = Layer(arguments).train().requires_grad_(True)
+    x, residual, grad = inputs(layer, size, junction)
+    statistics = copy.deepcopy(layer.bn.state_dict())
+
+    def run(prepared):
+        layer.bn.load_state_dict(statistics)
+        with fastsnn.nn.precision("fp32" if prepared else "reference"):
+            out = in_form(prepared, layer, x, residual, junction) if prepared else layer(x, residual, junction)
+            leaves = [x, *layer.parameters(), *([] if residual is None else [residual])]
+            return out, torch.autograd.grad(out, leaves, grad), copy.deepcopy(layer.bn.state_dict())
+
+    prepared = prepare(layer)
+    out, gradients, followed = run(prepared)
+    expected, plain_gradients, plain_followed = run(None)
+    assert torch.equal(out, expected)
+    for ours, theirs in zip(gradients, plain_gradients, strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * max(theirs.norm(), grad.norm() / 10)
+    torch.testing.assert_close(followed, plain_followed)
+
+
+def test_in_training_only_what_asks_for_a_gradient_gets_one():
+    layer = Layer((5, 7, 3, 1, 1)).train()
+    layer.bn.bias.requires_grad_(True)
+    x, residual, grad = inputs(layer, (6, 9), None)
+    out = in_form(prepare(layer), layer, x.detach(), residual, None)
+    out.backward(grad)
+    assert layer.bn.bias.grad.abs().sum() > 0 and x.grad is None
+    assert layer.conv.weight.grad is None and layer.bn.weight.grad is None
+
+
+def test_in_training_weights_changed_by_a_fused_optimizer_are_those_of_the_next_step():
+    layer = Layer((5, 7, 3, 1, 1)).train().requires_grad_(True)
+    prepared, (x, _, grad) = prepare(layer), inputs(layer, (6, 9), None)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.5, fused=True)
+    for _ in range(2):
+        out = in_form(prepared, layer, x, None, None)
+        assert torch.equal(out, layer(x))
+        out.backward(grad)
+        optimizer.step()

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsnn.ops import library
-from fastsnn.ops.winograd import Filter, reference
+from fastsnn.ops.matrix import panels
+from fastsnn.ops.winograd import Filter, reference, weight_gradient
 
 from . import cases
 
@@ -136,3 +137,28 @@ def test_without_the_library_the_reference_stands_in(shape, monkeypatch):
     out = Filter(weight, tile)(frames)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
     assert out.is_contiguous() and Filter(weight, tile)(frames[:0]).shape == expected[:0].shape
+
+
+@every_instruction_set
+@every_shape
+def test_the_gradient_at_the_kernels_errs_at_most_15_times_as_much_as_plain_float32(isa, shape):
+    frames, weight, tile = tensors(shape, 6)
+    grad = torch.randn(*frames.shape[:3], len(weight))
+    x, g = (tensor.double().permute(0, 3, 1, 2) for tensor in (frames, grad))
+    exact = torch.nn.grad.conv2d_weight(x, weight.shape, g, padding=1)
+    plain = torch.nn.grad.conv2d_weight(x.float(), weight.shape, g.float(), padding=1)
+    torch.testing.assert_close(reference.weight_gradient(frames.double(), grad.double(), tile), exact)
+    with cases.instruction_set(isa):
+        cases.assert_errs_at_most(15, weight_gradient(frames, grad, tile), plain, exact)
+
+
+@every_instruction_set
+@every_shape
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+def test_kernels_are_transformed_and_turned_as_the_reference_does_it(isa, shape, layout):
+    _, weight, tile = tensors(shape, 3)
+    laid_out, turned = weight.contiguous(memory_format=layout), weight.flip(2, 3).transpose(0, 1).contiguous()
+    with cases.instruction_set(isa):
+        filtered = Filter(laid_out, tile)
+        torch.testing.assert_close(filtered.planes, panels(reference.filters(weight, tile)), rtol=3e-7, atol=1e-9)
+        assert torch.equal(Filter(laid_out, tile, turned=True).planes, Filter(turned, tile).planes)

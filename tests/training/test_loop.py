@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from fastsnn import data, functional, models
+from fastsnn.engine import prepare
 from fastsnn.training import count_correct, evaluate, train
 
 
@@ -34,7 +35,7 @@ def test_one_batch_is_one_step_of_adam(digits):
     twin = network().train()
     order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
     optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3, weight_decay=1e-3)
-    loss = F.cross_entropy(twin(functional.phase_encode(images[order], 4, 8)), labels[order])
+    loss = F.cross_entropy(prepare(twin)(functional.phase_encode(images[order], 4, 8)), labels[order])
     loss.backward()
     optimizer.step()
     assert same_weights(net, twin)

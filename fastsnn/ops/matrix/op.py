@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from .. import library
 
-_PANEL = 32  # columns that the kernels take together
+PANEL = 32  # columns that the kernels take together
 
 
 class Matrix:
@@ -34,5 +34,5 @@ class Matrix:
 
 def panels(matrix: torch.Tensor) -> torch.Tensor:
     """[..., inputs, columns] -> [..., columns / 32, inputs, 32], the last panel filled up with zeros."""
-    padded = F.pad(matrix, (0, -matrix.shape[-1] % _PANEL))
-    return padded.unflatten(-1, (-1, _PANEL)).transpose(-3, -2).contiguous()
+    padded = F.pad(matrix, (0, -matrix.shape[-1] % PANEL))
+    return padded.unflatten(-1, (-1, PANEL)).transpose(-3, -2).contiguous()

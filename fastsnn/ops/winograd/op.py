@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from .. import library
-from ..matrix import panels
+from ..matrix import PANEL
 from . import reference
 
 
@@ -18,14 +18,15 @@ class Filter:
     Args:
         weight: kernels [outputs, inputs, 3, 3], float32, on a CPU.
         tile: 4 for maps of any size, 2 for maps of 2x2.
+        turned: filter with the kernels turned round and outputs and inputs exchanged: the input gradient.
     """
 
-    def __init__(self, weight: torch.Tensor, tile: int):
-        planes = reference.filters(weight, tile)
-        self.tile, self.outputs = tile, weight.shape[0]
-        if not library.unavailable():
-            planes = panels(planes)
-        self.planes = planes
+    def __init__(self, weight: torch.Tensor, tile: int, turned: bool = False):
+        self.tile, self.outputs = tile, weight.shape[1 if turned else 0]
+        if library.unavailable() or weight.dtype != torch.float32:
+            self.planes = reference.filters(weight.flip(2, 3).transpose(0, 1) if turned else weight, tile)
+        else:
+            self.planes = _panels(weight, tile, turned)
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """[N, H, W, inputs] -> [N, H, W, outputs], dense."""
@@ -40,3 +41,46 @@ class Filter:
             sizes = (N * tiles[0] * tiles[1], H, W, C, self.outputs, *tiles)
             library.run("winograd", library.WinogradArguments(*pointers, *sizes, self.tile))
         return out
+
+
+def weight_gradient(frames: torch.Tensor, grad: torch.Tensor, tile: int) -> torch.Tensor:
+    """Return the gradient [outputs, inputs, 3, 3] at the kernels, in as few products as the convolution itself.
+
+    Args:
+        frames: the convolution's input [N, H, W, inputs], float32, on a CPU.
+        grad: the gradient at its output [N, H, W, outputs].
+        tile: as in Filter.
+    """
+    if library.unavailable():
+        return reference.weight_gradient(frames, grad, tile)
+    x, g = _planes(frames, tile, False), _planes(grad, tile, True)
+    return reference.unfilter(torch.bmm(x.transpose(1, 2), g), tile)
+
+
+def _panels(weight, tile, turned):
+    """Return what `panels(reference.filters(weight, tile))` would, without the copies: training needs it every step."""
+    if weight.stride(2) != 3 * weight.stride(3):
+        weight = weight.contiguous()
+    outputs, inputs = weight.shape[:2]
+    strides, tap, first = weight.stride()[:2], weight.stride(3), weight.data_ptr()
+    if turned:
+        outputs, inputs, strides = inputs, outputs, strides[::-1]
+        tap, first = -tap, first + 8 * tap * weight.element_size()
+    products = len(reference.MATRICES[tile].filters)
+    planes = torch.empty(products**2, -(-outputs // PANEL), inputs, PANEL)
+    arguments = library.WinogradFiltersArguments(first, planes.data_ptr(), outputs, inputs, *strides, tap, tile)
+    library.run("winograd_filters", arguments)
+    return planes
+
+
+def _planes(frames, tile, is_gradient):
+    N, H, W, C = frames.shape
+    tiles = (-(-H // tile), -(-W // tile))
+    rows, products = N * tiles[0] * tiles[1], len(reference.MATRICES[tile].filters)
+    frames, out = frames.contiguous(), torch.empty(products**2, rows, C)
+    if out.numel():
+        pointers = map(library.address, (frames, out))
+        library.run(
+            "winograd_planes", library.WinogradPlanesArguments(*pointers, rows, H, W, C, *tiles, tile, is_gradient)
+        )
+    return out

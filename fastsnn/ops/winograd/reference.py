@@ -89,3 +89,25 @@ def scatter(M: torch.Tensor, tile: int, size: tuple[int, int, int]) -> torch.Ten
 def convolution(frames: torch.Tensor, planes: torch.Tensor, tile: int) -> torch.Tensor:
     """Return the filtered frames [N, H, W, out] for frames [N, H, W, in] and planes [products^2, in, out]."""
     return scatter(torch.bmm(gather(frames, tile), planes), tile, tuple(frames.shape[:3]))
+
+
+def spread(grad: torch.Tensor, tile: int) -> torch.Tensor:
+    """Return the gradient [planes, rows, C] at M for one at frames [N, H, W, C]: scatter, transposed."""
+    matrix = torch.tensor(MATRICES[tile].scatter, dtype=grad.dtype, device=grad.device)
+    g = grad.permute(0, 3, 1, 2)
+    g = F.pad(g, (0, -g.shape[3] % tile, 0, -g.shape[2] % tile))
+    tiles = g.unfold(2, tile, tile).unfold(3, tile, tile)
+    M = torch.einsum("ip,ncyxij,jq->pqnyxc", matrix, tiles, matrix)
+    return M.flatten(0, 1).flatten(1, 3)
+
+
+def unfilter(U: torch.Tensor, tile: int) -> torch.Tensor:
+    """Return the gradient [out, in, 3, 3] at the kernels for one at U [planes, in, out]: filters, transposed."""
+    matrix = torch.tensor(MATRICES[tile].filters, dtype=U.dtype, device=U.device)
+    U = U.unflatten(0, (len(matrix), len(matrix)))
+    return torch.einsum("pi,pqco,qj->ocij", matrix, U, matrix).contiguous()
+
+
+def weight_gradient(frames: torch.Tensor, grad: torch.Tensor, tile: int) -> torch.Tensor:
+    """Return the gradient [out, in, 3, 3] at the kernels for frames [N, H, W, in] and grad [N, H, W, out]."""
+    return unfilter(torch.bmm(gather(frames, tile).transpose(1, 2), spread(grad, tile)), tile)
