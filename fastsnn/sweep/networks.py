@@ -12,7 +12,7 @@ from . import weights
 from .plan import Settings, Stage
 from .progress import Silent
 
-RECIPE = 1  # of training: raise it when a change of code changes trained weights, so that no cache serves old ones
+RECIPE = 2  # of training: raise it when a change of code changes trained weights, so that no cache serves old ones
 
 
 def trained(
