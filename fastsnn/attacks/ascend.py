@@ -8,6 +8,7 @@ import torch
 
 from ..ops import attack_step, check
 from ..ops.attack_step import default_batch_axis, per_sample
+from .fold import repeat
 from .gradient import check_input, input_gradient
 
 
@@ -54,17 +55,24 @@ def ascend(
     return adv
 
 
-def uniform_start(generator: torch.Generator | None) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def uniform_start(generator: torch.Generator | None) -> Callable[..., torch.Tensor]:
     """Return the start that draws every coordinate uniformly from the ball, clipped to [0, 1] (Madry et al. 2017).
+
+    It draws at its first call only, so that further calls start from the same place in balls of other budgets.
 
     Args:
         generator: of random numbers, on x's device; None uses (and advances) torch's global one.
     """
+    drawn = None
 
-    def start(x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+    def start(x: torch.Tensor, eps: torch.Tensor, copies: int = 1) -> torch.Tensor:
+        nonlocal drawn
         axis = default_batch_axis(x)
+        if drawn is None:
+            shape = [n // copies if i == axis else n for i, n in enumerate(x.shape)]
+            drawn = torch.rand(shape, generator=generator, device=x.device).mul_(2).sub_(1)
         budgets = eps.view([-1 if i == axis else 1 for i in range(x.dim())])
-        noise = torch.rand(x.shape, generator=generator, device=x.device).mul_(2).sub_(1).mul_(budgets)
+        noise = repeat(drawn, copies, axis) * budgets
         still = torch.zeros_like(eps)
         return attack_step.step(x + noise, x, torch.zeros_like(x), eps, still, axis, True, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from .. import functional
 from ..ops.attack_step import default_batch_axis, per_sample
 from .ascend import ascend, uniform_start
+from .fold import copies, repeat
 from .gradient import check_input, input_gradient
 
 
@@ -55,7 +57,7 @@ def pgd(
     x: torch.Tensor,
     y: torch.Tensor,
     *,
-    eps: float | torch.Tensor,
+    eps: float | torch.Tensor | Sequence[float | torch.Tensor],
     alpha: float | torch.Tensor,
     steps: int,
     random_start: bool = True,
@@ -63,14 +65,15 @@ def pgd(
     precision: str = "fp32",
     engine: str | None = "auto",
     generator: torch.Generator | None = None,
-) -> torch.Tensor:
+) -> torch.Tensor | list[torch.Tensor]:
     """Projected gradient descent in the Linf ball (Madry et al. 2017, eq. 2).
 
     Args:
         network: from x to logits [B, classes].
         x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
         y: labels [B].
-        eps: budget, at least 0: a number, or one per sample [B]; the paper's is 6/255.
+        eps: budget, at least 0: a number, or one per sample [B]; the paper's is 6/255. Or a list of such: all start
+            from the same draw, and share passes through the network where that is faster.
         alpha: step: a number, or one per sample [B]; the paper's is 0.01.
         steps: iterations; the paper's are 7.
         random_start: begin at a uniform draw from the ball rather than at x.
@@ -80,14 +83,28 @@ def pgd(
         generator: of the random start; None uses torch's global one.
 
     Returns:
-        The last iterate, like x; |result - x| <= eps holds exactly, and it stays in [0, 1].
+        The last iterate, like x; |result - x| <= eps holds exactly, and it stays in [0, 1]. A list of them for a list
+        of budgets; on a CPU each has the bits that its budget alone would give from the same draw.
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
     """
     start = uniform_start(generator) if random_start else None
-    how = {"bn": bn, "precision": precision, "engine": engine}
-    return ascend(network, x, y, eps=eps, alpha=alpha, steps=steps, start=start, **how)
+    how = {"steps": steps, "bn": bn, "precision": precision, "engine": engine}
+    if not isinstance(eps, (list, tuple)):
+        return ascend(network, x, y, eps=eps, alpha=alpha, start=start, **how)
+    check_input(x, y)
+    axis = default_batch_axis(x)
+    budgets, alpha = [per_sample("eps", e, x, axis) for e in eps], per_sample("alpha", alpha, x, axis)
+    n, results = copies(len(y), len(budgets), bn, x.device), []
+    for first in range(0, len(budgets), n):
+        some = budgets[first : first + n]
+        begin = start and functools.partial(start, copies=len(some))
+        folded = (repeat(x, len(some), axis), repeat(y, len(some)))
+        how |= {"eps": torch.cat(some), "alpha": repeat(alpha, len(some)), "start": begin}
+        adv = ascend(network, *folded, **how)
+        results += adv.chunk(len(some), axis)
+    return results
 
 
 class FGSM:
@@ -110,7 +127,7 @@ class PGD:
     def __init__(
         self,
         network: Callable,
-        eps: float | torch.Tensor = 8 / 255,
+        eps: float | torch.Tensor | Sequence[float | torch.Tensor] = 8 / 255,
         alpha: float | torch.Tensor = 2 / 255,
         steps: int = 10,
         random_start: bool = True,
@@ -119,6 +136,6 @@ class PGD:
         self.network = network
         self.settings = {"eps": eps, "alpha": alpha, "steps": steps, "random_start": random_start, **how}
 
-    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return adversarial input like x."""
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return adversarial input like x, or a list for a list of budgets."""
         return pgd(self.network, x, y, **self.settings)
