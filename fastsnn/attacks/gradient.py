@@ -13,6 +13,7 @@ from ..engine.under_attack import under_attack
 from ..nn import precision as in_precision
 from ..ops import check
 from ..ops.attack_step import default_batch_axis
+from .independence import are_independent, in_one_order
 
 _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -20,17 +21,15 @@ _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 @contextlib.contextmanager
 def input_gradient(
     network: Callable[[torch.Tensor], torch.Tensor],
-    y: torch.Tensor,
     *,
     bn: str = "frozen",
     precision: str = "fp32",
     engine: str | None = "auto",
-) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-    """Hold `network` in the state it is attacked in, and yield the function from an iterate to its gradient.
+) -> Iterator[InputGradient]:
+    """Hold `network` in the state it is attacked in, and yield the function from iterate and labels to the gradient.
 
     Args:
         network: from an iterate to logits [B, classes].
-        y: labels [B].
         bn: "frozen", "batch" or "drift"; see under_attack.
         precision: "reference", "fp32" or "fast"; see nn.precision.
         engine: "auto" computes products in the fastest form with the same answers (see engine.prepare); None as the
@@ -47,27 +46,49 @@ def input_gradient(
     module = network.network if isinstance(network, Prepared) else network
     network = prepare(network).forget() if engine else module  # weights may have changed since, unnoticed
     with torch.inference_mode(False), torch.enable_grad(), under_attack(module, bn), in_precision(precision):
-        source = _Source(network, y.to(torch.int64, copy=True))  # a copy: inference tensors cannot be differentiated
-        yield source
+        # "reference" keeps torch's order of sums, which is SpikingJelly's
+        independent = bool(engine) and bn == "frozen" and precision != "reference" and are_independent(module)
+        with in_one_order() if independent else contextlib.nullcontext():
+            source = InputGradient(network, module, bn, independent)
+            yield source
     source.check_finite()
 
 
-class _Source:
-    def __init__(self, network, y):
-        self.network, self.y, self.finite = network, y, None
+class InputGradient:
+    """The gradient of the summed cross-entropy at an iterate: call it with iterate and labels [B], int64.
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    Attributes:
+        independent: whether a sample's gradient does not depend on its batch; see independence.
+    """
+
+    def __init__(self, network: Callable, module: Callable, bn: str, independent: bool):
+        self.network, self.module, self.bn, self.independent = network, module, bn, independent
+        self.finite: torch.Tensor | None = None
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return the gradient, like x."""
         x = x.detach().requires_grad_()
         logits = self.network(x)
-        if self.finite is None:
-            _check_logits(logits, self.y)
-            self.finite = torch.ones((), dtype=torch.bool, device=logits.device)
-        self.finite &= torch.isfinite(logits).all()  # looked at once, at the end: a GPU need not wait at every step
-        (gradient,) = torch.autograd.grad(cross_entropy(logits.float(), self.y, reduction="sum"), x)
+        self._look_at(logits, y)
+        (gradient,) = torch.autograd.grad(cross_entropy(logits.float(), y, reduction="sum"), x)
         self.finite &= torch.isfinite(gradient.sum())
         return gradient
 
+    def outcome(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return, for each sample of x, whether it is misclassified and its cross-entropy; moves no statistics."""
+        with under_attack(self.module, "batch" if self.bn == "drift" else self.bn):
+            logits = self.network(x.detach().requires_grad_()).detach()
+        self._look_at(logits, y, differentiable=False)
+        return logits.argmax(1) != y, cross_entropy(logits.float(), y, reduction="none")
+
+    def _look_at(self, logits, y, differentiable=True):
+        if self.finite is None:
+            _check_logits(logits, y, differentiable)
+            self.finite = torch.ones((), dtype=torch.bool, device=logits.device)
+        self.finite &= torch.isfinite(logits).all()  # looked at once, at the end: a GPU need not wait at every step
+
     def check_finite(self) -> None:
+        """Raise if any logits or gradients were not finite."""
         if self.finite is not None and not bool(self.finite):
             raise ValueError("network returned logits or gradients that are not finite (inf or NaN).")
 
@@ -96,10 +117,10 @@ def check_input(x: torch.Tensor, y: torch.Tensor) -> None:
         raise ValueError(f"y has the label {y.min().item()}, expected labels of at least 0.")
 
 
-def _check_logits(logits, y):
+def _check_logits(logits, y, differentiable):
     if logits.dim() != 2 or logits.shape[0] != y.shape[0]:
         raise ValueError(f"network returned shape {list(logits.shape)}, expected logits [{y.shape[0]}, classes].")
-    if not logits.requires_grad:
+    if differentiable and not logits.requires_grad:
         raise ValueError(
             "network's logits do not depend differentiably on x: is there an encoder without straight_through=True, "
             "a detach() or a no_grad() in between?"

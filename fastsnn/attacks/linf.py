@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 import torch
 
 from .. import functional
-from ..ops.attack_step import default_batch_axis, per_sample
-from .ascend import ascend, uniform_start
-from .fold import copies, repeat
+from .ascend import ascend, budgets_of, uniform
 from .gradient import check_input, input_gradient
 
 
@@ -42,14 +39,13 @@ def fgsm(
         ValueError, TypeError: an argument is wrong; the message names it.
     """
     check_input(x, y)
-    many = isinstance(eps, (list, tuple))
-    budgets = [per_sample("eps", e, x, default_batch_axis(x)) for e in (eps if many else [eps])]
-    with input_gradient(network, y, bn=bn, precision=precision, engine=engine) as gradient:
+    budgets = budgets_of(eps, x)
+    with input_gradient(network, bn=bn, precision=precision, engine=engine) as gradient:
         origin = x.detach().clone()
-        g = gradient(origin)
+        g = gradient(origin, y.to(torch.int64, copy=True))  # a copy: inference tensors cannot be differentiated
         # a step of twice the budget, so that the projection lands on x +- eps itself
         results = [functional.attack_step(origin, origin, g, budget, 2 * budget) for budget in budgets]
-    return results if many else results[0]
+    return results if isinstance(eps, (list, tuple)) else results[0]
 
 
 def pgd(
@@ -61,50 +57,44 @@ def pgd(
     alpha: float | torch.Tensor,
     steps: int,
     random_start: bool = True,
+    restarts: int = 1,
     bn: str = "frozen",
     precision: str = "fp32",
     engine: str | None = "auto",
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> torch.Tensor | list[torch.Tensor]:
     """Projected gradient descent in the Linf ball (Madry et al. 2017, eq. 2).
+
+    Several budgets and restarts give what as many calls with one each would give, from the same draws: on a CPU bit for
+    bit, on a GPU up to the order of sums. There is one draw of x's shape per restart, and all budgets share it. With
+    bn="drift" the statistics move on from restart to restart, and in a restart from budget to budget.
 
     Args:
         network: from x to logits [B, classes].
         x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
         y: labels [B].
-        eps: budget, at least 0: a number, or one per sample [B]; the paper's is 6/255. Or a list of such: all start
-            from the same draw, and share passes through the network where that is faster.
+        eps: budget, at least 0: a number, or one per sample [B]; the paper's is 6/255; or a list of such.
         alpha: step: a number, or one per sample [B]; the paper's is 0.01.
         steps: iterations; the paper's are 7.
         random_start: begin at a uniform draw from the ball rather than at x.
+        restarts: random starts, at least 1; of several, the worst is kept for each sample: the first whose last iterate
+            is misclassified, else the one of highest cross-entropy. 1 as in the paper.
         bn: "frozen", "batch" or "drift"; see under_attack.
         precision: "reference", "fp32" or "fast"; see nn.precision.
         engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        generator: of the random start; None uses torch's global one.
+        generator: of the random start; None uses torch's global one; a list holds one for each sample, which makes a
+            sample's start independent of its batch.
 
     Returns:
-        The last iterate, like x; |result - x| <= eps holds exactly, and it stays in [0, 1]. A list of them for a list
-        of budgets; on a CPU each has the bits that its budget alone would give from the same draw.
+        The last iterate, like x; |result - x| <= eps holds exactly, and it stays in [0, 1]; a list of them for a list
+        of budgets.
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
     """
-    start = uniform_start(generator) if random_start else None
-    how = {"steps": steps, "bn": bn, "precision": precision, "engine": engine}
-    if not isinstance(eps, (list, tuple)):
-        return ascend(network, x, y, eps=eps, alpha=alpha, start=start, **how)
-    check_input(x, y)
-    axis = default_batch_axis(x)
-    budgets, alpha = [per_sample("eps", e, x, axis) for e in eps], per_sample("alpha", alpha, x, axis)
-    n, results = copies(len(y), len(budgets), bn, x.device), []
-    for first in range(0, len(budgets), n):
-        some = budgets[first : first + n]
-        begin = start and functools.partial(start, copies=len(some))
-        folded = (repeat(x, len(some), axis), repeat(y, len(some)))
-        how |= {"eps": torch.cat(some), "alpha": repeat(alpha, len(some)), "start": begin}
-        adv = ascend(network, *folded, **how)
-        results += adv.chunk(len(some), axis)
-    return results
+    how = {"bn": bn, "precision": precision, "engine": engine}
+    draw = uniform(generator) if random_start else None
+    return ascend(network, x, y, eps=eps, alpha=alpha, steps=steps, draw=draw, restarts=restarts, **how)
 
 
 class FGSM:
@@ -131,11 +121,13 @@ class PGD:
         alpha: float | torch.Tensor = 2 / 255,
         steps: int = 10,
         random_start: bool = True,
+        restarts: int = 1,
         **how,
     ):
         self.network = network
-        self.settings = {"eps": eps, "alpha": alpha, "steps": steps, "random_start": random_start, **how}
+        self.settings = {"eps": eps, "alpha": alpha, "steps": steps, "random_start": random_start}
+        self.settings |= {"restarts": restarts, **how}
 
-    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return adversarial input like x, or a list for a list of budgets."""
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return adversarial input like x."""
         return pgd(self.network, x, y, **self.settings)
