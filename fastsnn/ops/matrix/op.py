@@ -32,7 +32,7 @@ class Matrix:
         """[rows, inputs] -> [rows, outputs], float32, dense."""
         if self.matrix.dim() == 2:
             return rows @ self.matrix
-        rows, out = rows.contiguous(), torch.empty(len(rows), self.outputs)
+        rows, out = rows.contiguous(), rows.new_empty(len(rows), self.outputs)
         if out.numel():
             pointers = map(library.address, (rows, self.matrix, out))
             library.run(self.kernel, library.MatrixArguments(*pointers, len(rows), self.inputs, self.outputs))

@@ -40,7 +40,7 @@ class Filter:
         if self.planes.dim() == 3:
             return reference.convolution(frames, self.planes, self.tile)
         N, H, W, C = frames.shape
-        out = torch.empty(N, H, W, self.outputs)
+        out = frames.new_empty(N, H, W, self.outputs)
         tiles = (-(-H // self.tile), -(-W // self.tile))
         frames = frames.contiguous()
         if out.numel():
@@ -74,7 +74,7 @@ def _panels(weight, tile, turned):
         outputs, inputs, strides = inputs, outputs, strides[::-1]
         tap, first = -tap, first + 8 * tap * weight.element_size()
     products = len(reference.MATRICES[tile].filters)
-    planes = torch.empty(products**2, -(-outputs // PANEL), inputs, PANEL)
+    planes = weight.new_empty(products**2, -(-outputs // PANEL), inputs, PANEL)
     arguments = library.WinogradFiltersArguments(first, planes.data_ptr(), outputs, inputs, *strides, tap, tile)
     library.run("winograd_filters", arguments)
     return planes
@@ -84,7 +84,7 @@ def _planes(frames, tile, is_gradient):
     N, H, W, C = frames.shape
     tiles = (-(-H // tile), -(-W // tile))
     rows, products = N * tiles[0] * tiles[1], len(reference.MATRICES[tile].filters)
-    frames, out = frames.contiguous(), torch.empty(products**2, rows, C)
+    frames, out = frames.contiguous(), frames.new_empty(products**2, rows, C)
     if out.numel():
         pointers = map(library.address, (frames, out))
         library.run(
