@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.nn.functional import cross_entropy
 
-from ..engine import Prepared, prepare
+from ..engine import Prepared, remembered
 from ..engine.under_attack import under_attack
 from ..nn import precision as in_precision
 from ..ops import check
@@ -44,7 +44,7 @@ def input_gradient(
     if engine is not None:
         check.one_of("engine", engine, ("auto",))
     module = network.network if isinstance(network, Prepared) else network
-    network = prepare(network).forget() if engine else module  # weights may have changed since, unnoticed
+    network = remembered(network) if engine else module
     with torch.inference_mode(False), torch.enable_grad(), under_attack(module, bn), in_precision(precision):
         # "reference" keeps torch's order of sums, which is SpikingJelly's
         independent = bool(engine) and bn == "frozen" and precision != "reference" and are_independent(module)

@@ -1,5 +1,5 @@
 """The attack engine: the fastest form of a network with the same answers."""
 
-from .prepared import Layer, Prepared, prepare
+from .prepared import Layer, Prepared, prepare, remembered
 
-__all__ = ["Layer", "Prepared", "prepare"]
+__all__ = ["Layer", "Prepared", "prepare", "remembered"]

@@ -46,6 +46,7 @@ class Layer(NamedTuple):
 
 class _Chosen(NamedTuple):
     watched: tuple  # weak references to the tensors it was made from, and their versions
+    copies: tuple  # of those tensors
     settings: tuple  # the numbers it was made from
     frames: tuple[int, ...]
     why: str
@@ -88,6 +89,22 @@ def prepare(
     return prepared
 
 
+_remembered: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
+
+
+def remembered(network: Callable[[torch.Tensor], torch.Tensor]) -> Prepared:
+    """Return `network` prepared, with the forms of earlier calls where the weights are still the same.
+
+    Building forms takes as long as one or two steps of an attack; comparing weights with copies a tenth of that.
+    """
+    if isinstance(network, Prepared):
+        return network.forget_changed()
+    prepared = Prepared(network)
+    if isinstance(network, nn.Module):
+        prepared._chosen = _remembered.setdefault(network, prepared._chosen)
+    return prepared.forget_changed()
+
+
 class Prepared:
     """A network in its fastest form; call it as the network. Made by `prepare`.
 
@@ -104,6 +121,14 @@ class Prepared:
     def forget(self) -> Prepared:
         """Drop all rearranged weights, so that the next call reads the network's own; return self."""
         self._chosen.clear()
+        return self
+
+    def forget_changed(self) -> Prepared:
+        """Drop the rearranged weights of layers that have other weights now, however they changed; return self."""
+        for key, chosen in list(self._chosen.items()):
+            now = [reference() for reference, _ in chosen.watched]
+            if len(now) != len(chosen.copies) or not all(map(_is_copy, now, chosen.copies)):
+                del self._chosen[key]
         return self
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -155,7 +180,8 @@ class Prepared:
                     return None
                 layer = PreparedLayer(form, conv, norm, neuron, dtypes[0])
             watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors)
-            chosen = self._chosen[key] = _Chosen(watched, settings, (T * B, H, W, C), why, layer)
+            copies = () if trained else tuple(tensor.detach().clone() for tensor in tensors)
+            chosen = self._chosen[key] = _Chosen(watched, copies, settings, (T * B, H, W, C), why, layer)
         return chosen.layer(x_seq, residual, junction)
 
     def _choose(self, conv, shape, dtypes, measure: bool) -> tuple[Form | None, str]:
@@ -191,6 +217,10 @@ class Explanation(list):
         widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in (head, *cells)]
         return "\n".join(lines)
+
+
+def _is_copy(tensor: torch.Tensor | None, copy: torch.Tensor) -> bool:
+    return tensor is not None and tensor.device == copy.device and torch.equal(tensor, copy)
 
 
 def _unchanged(watched, tensors) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import fastsnn
+from fastsnn import engine
 from fastsnn.engine import prepare
 from fastsnn.nn.layers import norm_fire, product
 from fastsnn.ops import library
@@ -385,3 +386,16 @@ def test_attacks_with_and_without_the_engine_agree(net, bn):
 def test_an_unknown_engine_is_refused(net):
     with pytest.raises(ValueError, match="engine is 'turbo'"):
         fastsnn.attacks.fgsm(net, *batch(), eps=0.05, engine="turbo")
+
+
+def test_attacks_remember_forms_while_the_weights_are_the_same(net, monkeypatch):
+    built = []
+    choose = engine.Prepared._choose
+    monkeypatch.setattr(engine.Prepared, "_choose", lambda self, *how, **k: built.append(1) or choose(self, *how, **k))
+    x, y = batch(B=4)
+    first = fastsnn.attacks.fgsm(net, x, y, eps=0.05)
+    assert len(built) == 20
+    assert torch.equal(fastsnn.attacks.fgsm(net, x, y, eps=0.05), first) and len(built) == 20
+    net.layer1[0].conv1.weight.data.mul_(-1)  # which torch does not count
+    fastsnn.attacks.fgsm(net, x, y, eps=0.05)
+    assert len(built) == 21
