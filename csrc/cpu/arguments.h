@@ -77,7 +77,7 @@ struct WinogradPlanes {
 // A square convolution of frames [N, height, width, inputs] -> [N, out_height, out_width, outputs], or its input gradient.
 struct Convolution {
   const float* x;       // frames; backward: gradients at the output
-  const float* weight;  // forward: [outputs / 32, kernel, kernel * inputs, 32]; backward: [window / 32, outputs, 32]
+  const void* weight;   // forward: [outputs / 32, window, 32]; backward: [window / 32, outputs, 32]
   float* out;
   int64_t frames, height, width, inputs, outputs, out_height, out_width, kernel, stride, padding;
 };

@@ -17,7 +17,7 @@ using Range = void (*)(int64_t begin, int64_t end, void* arguments);
 struct Kernels {
   Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd, convolution_forward,
       convolution_backward, matrix, channel_sums, channel_affine, winograd_filters, winograd_planes;
-  Range matrix_bf16, winograd_bf16;  // null where the processor has no products of bfloat16
+  Range matrix_bf16, winograd_bf16, convolution_backward_bf16;  // null where the processor has no products of bfloat16
 };
 
 namespace baseline {
@@ -156,6 +156,11 @@ FASTSNN_API int32_t fastsnn_matrix_bf16(fastsnn::Matrix* a) {
   return fastsnn::run(fastsnn::chosen.kernels->matrix_bf16, (a->rows + fastsnn::CHUNK - 1) / fastsnn::CHUNK, 1, a);
 }
 
+FASTSNN_API int32_t fastsnn_convolution_backward_bf16(fastsnn::Convolution* a) {
+  if (!fastsnn_has_bf16()) return 1;
+  return fastsnn::run(fastsnn::chosen.kernels->convolution_backward_bf16, a->frames, 2, a);
+}
+
 FASTSNN_API int32_t fastsnn_winograd_filters(fastsnn::WinogradFilters* a) {
   return fastsnn::run(fastsnn::chosen.kernels->winograd_filters, (a->outputs + 31) / 32 * a->inputs, 16, a);
 }
@@ -165,7 +170,8 @@ FASTSNN_API int32_t fastsnn_winograd_planes(fastsnn::WinogradPlanes* a) {
 }
 
 FASTSNN_API int32_t fastsnn_convolution_forward(fastsnn::Convolution* a) {
-  return fastsnn::run(fastsnn::chosen.kernels->convolution_forward, a->frames, 2, a);
+  const int64_t pixels = a->frames * a->out_height * a->out_width, chunks = (pixels + fastsnn::CHUNK - 1) / fastsnn::CHUNK;
+  return fastsnn::run(fastsnn::chosen.kernels->convolution_forward, chunks, 1, a);
 }
 
 FASTSNN_API int32_t fastsnn_convolution_backward(fastsnn::Convolution* a) {

@@ -5,35 +5,53 @@
 // This file is compiled once per instruction set; the including file opens the namespace.
 
 template <class Side>
+inline int64_t padded_inputs(int64_t inputs) { return (inputs + Side::GROUP - 1) / Side::GROUP * Side::GROUP; }
+
+// Elements from row to row of a chunk: rows 4096 bytes apart would share the same places of the first-level cache.
+template <class Side>
+inline int64_t row_stride(int64_t inputs) { return padded_inputs<Side>(inputs) + LANES; }
+
+template <class Side>
+inline void take_row(typename Side::Element* to, const float* from, int64_t inputs) {
+  Side::take_row(to, from, inputs);
+  for (int64_t i = inputs; i < padded_inputs<Side>(inputs); ++i) to[i] = 0;
+}
+
+// A chunk of rows, in [CHUNK, row_stride], times all panels; `block` holds ROWS * PANEL floats, for what hangs over.
+template <class Side>
+void multiply_chunk(typename Side::Element* in, int64_t rows, int64_t inputs, const typename Side::Element* weight,
+                    int64_t outputs, float* out, float* block) {
+  const int64_t stride = row_stride<Side>(inputs), length = padded_inputs<Side>(inputs);
+  for (int64_t i = rows * stride; i < (rows + ROWS - 1) / ROWS * ROWS * stride; ++i) in[i] = 0;
+  for (int64_t o = 0; o < outputs; o += PANEL) {
+    const auto* panel = weight + o * length;
+    const int64_t columns = outputs - o < PANEL ? outputs - o : PANEL;
+    for (int64_t r = 0; r < rows; r += ROWS) {
+      float* to = out + r * outputs + o;
+      if (r + ROWS <= rows && columns == PANEL) {
+        Side::template product<ROWS>(in + r * stride, stride, length, panel, to, outputs);
+        continue;
+      }
+      Side::template product<ROWS>(in + r * stride, stride, length, panel, block, PANEL);
+      for (int64_t i = 0; i < ROWS && r + i < rows; ++i)
+        __builtin_memcpy(to + i * outputs, block + i * PANEL, uint64_t(columns) * sizeof(float));
+    }
+  }
+}
+
+template <class Side>
 void matrix_of(int64_t begin, int64_t end, void* arguments) {
   using Element = typename Side::Element;
   const auto& a = *static_cast<const Matrix*>(arguments);
-  const int64_t inputs = (a.inputs + Side::GROUP - 1) / Side::GROUP * Side::GROUP;
-  const int64_t stride = inputs + LANES;  // rows 4096 bytes apart would share the same places of the first-level cache
+  const int64_t stride = row_stride<Side>(a.inputs);
   static thread_local Buffer buffer;
   float* block = buffer.at_least(ROWS * PANEL + CHUNK * stride);
   Element* in = reinterpret_cast<Element*>(block + ROWS * PANEL);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t first = chunk * CHUNK, rows = a.rows - first < CHUNK ? a.rows - first : CHUNK;
-    for (int64_t r = 0; r < rows; ++r) {
-      Side::take_row(in + r * stride, a.x + (first + r) * a.inputs, a.inputs);
-      for (int64_t i = a.inputs; i < inputs; ++i) in[r * stride + i] = 0;
-    }
-    for (int64_t i = rows * stride; i < (rows + ROWS - 1) / ROWS * ROWS * stride; ++i) in[i] = 0;
-    for (int64_t o = 0; o < a.outputs; o += PANEL) {
-      const Element* panel = static_cast<const Element*>(a.weight) + o * inputs;
-      const int64_t columns = a.outputs - o < PANEL ? a.outputs - o : PANEL;
-      for (int64_t r = 0; r < rows; r += ROWS) {
-        float* out = a.out + (first + r) * a.outputs + o;
-        if (r + ROWS <= rows && columns == PANEL) {
-          Side::template product<ROWS>(in + r * stride, stride, inputs, panel, out, a.outputs);
-          continue;
-        }
-        Side::template product<ROWS>(in + r * stride, stride, inputs, panel, block, PANEL);
-        for (int64_t i = 0; i < ROWS && r + i < rows; ++i)
-          __builtin_memcpy(out + i * a.outputs, block + i * PANEL, uint64_t(columns) * sizeof(float));
-      }
-    }
+    for (int64_t r = 0; r < rows; ++r) take_row<Side>(in + r * stride, a.x + (first + r) * a.inputs, a.inputs);
+    multiply_chunk<Side>(in, rows, a.inputs, static_cast<const Element*>(a.weight), a.outputs,
+                         a.out + first * a.outputs, block);
   }
 }
 

@@ -1,7 +1,7 @@
 // The matrix product inside other kernels, on a CPU: a few rows times one panel of weights, sums in registers.
 //
-// A panel holds PANEL output columns for all inputs, [inputs, PANEL] without gaps. Rows lie `stride` floats apart. An
-// input may come in segments (the rows of a convolution's window). Unlike the rest of the library this contracts to FMA.
+// A panel holds PANEL output columns for all inputs, [inputs, PANEL] without gaps. Rows lie `stride` floats apart.
+// Unlike the rest of the library this contracts to FMA.
 // This file is compiled once per instruction set; the including file opens the namespace.
 
 typedef float lanes __attribute__((vector_size(64)));
@@ -11,21 +11,19 @@ inline void load_lanes(lanes& v, const float* p) { __builtin_memcpy(&v, p, sizeo
 inline void store_lanes(float* p, const lanes& v) { __builtin_memcpy(p, &v, sizeof v); }
 
 template <int ROWS>
-FASTSNN_CONTRACT void multiply(const float* a, int64_t stride, int64_t segments, int64_t segment_stride, int64_t inputs,
-                               const float* panel, float* out, int64_t out_stride) {
+FASTSNN_CONTRACT void multiply(const float* a, int64_t stride, int64_t inputs, const float* panel, float* out,
+                               int64_t out_stride) {
   FASTSNN_CONTRACT_INSIDE
   lanes sum[ROWS][2] = {};
-  for (int64_t s = 0; s < segments; ++s, a += segment_stride) {
-    for (int64_t k = 0; k < inputs; ++k, panel += PANEL) {
-      lanes left, right;
-      load_lanes(left, panel);
-      load_lanes(right, panel + LANES);
+  for (int64_t k = 0; k < inputs; ++k, panel += PANEL) {
+    lanes left, right;
+    load_lanes(left, panel);
+    load_lanes(right, panel + LANES);
 #pragma GCC unroll 16
-      for (int r = 0; r < ROWS; ++r) {
-        const float x = a[r * stride + k];
-        sum[r][0] += x * left;
-        sum[r][1] += x * right;
-      }
+    for (int r = 0; r < ROWS; ++r) {
+      const float x = a[r * stride + k];
+      sum[r][0] += x * left;
+      sum[r][1] += x * right;
     }
   }
 #pragma GCC unroll 16
@@ -35,18 +33,27 @@ FASTSNN_CONTRACT void multiply(const float* a, int64_t stride, int64_t segments,
   }
 }
 
+inline void take(lanes& v, const float* p, int64_t n) {
+  if (n == LANES) return load_lanes(v, p);
+  v = lanes{};
+  __builtin_memcpy(&v, p, uint64_t(n) * sizeof(float));
+}
+
 // How a matrix product takes its two sides: as float32, or rounded to bfloat16 (its sums are float32 either way).
 struct Float {
   using Element = float;
   static constexpr int64_t GROUP = 1;  // inputs that lie together in a panel
-  static inline void put(float* to, const lanes& v, int64_t n) { __builtin_memcpy(to, &v, uint64_t(n) * sizeof(float)); }
+  static inline void put(float* to, const lanes& v, int64_t n) {
+    if (n == LANES) store_lanes(to, v);  // a memcpy of unknown length takes longer than all the rest of a transform
+    else __builtin_memcpy(to, &v, uint64_t(n) * sizeof(float));
+  }
   static inline void take_row(float* to, const float* from, int64_t n) {
     __builtin_memcpy(to, from, uint64_t(n) * sizeof(float));
   }
   template <int R>
   static inline void product(const float* a, int64_t stride, int64_t inputs, const float* panel, float* out,
                              int64_t out_stride) {
-    multiply<R>(a, stride, 1, 0, inputs, panel, out, out_stride);
+    multiply<R>(a, stride, inputs, panel, out, out_stride);
   }
 };
 
@@ -56,13 +63,14 @@ struct Bf16 {
   static constexpr int64_t GROUP = 2;
   static inline void put(uint16_t* to, const lanes& v, int64_t n) {
     const __m256bh rounded = _mm512_cvtneps_pbh((__m512)v);
-    __builtin_memcpy(to, &rounded, uint64_t(n) * sizeof(uint16_t));
+    if (n == LANES) __builtin_memcpy(to, &rounded, sizeof rounded);
+    else __builtin_memcpy(to, &rounded, uint64_t(n) * sizeof(uint16_t));
   }
   static inline void take_row(uint16_t* to, const float* from, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES) {
-      lanes v = {};
+      lanes v;
       const int64_t count = n - i < LANES ? n - i : LANES;
-      __builtin_memcpy(&v, from + i, uint64_t(count) * sizeof(float));
+      take(v, from + i, count);
       put(to + i, v, count);
     }
   }

@@ -51,13 +51,6 @@ struct Two {
   static inline void spread(const lanes* y, lanes* m) { m[0] = y[0] + y[1], m[1] = y[0], m[2] = y[1]; }
 };
 
-inline void take(lanes& v, const float* p, int64_t n) {
-  if (n == LANES) return load_lanes(v, p);
-  v = lanes{};
-  __builtin_memcpy(&v, p, uint64_t(n) * sizeof(float));
-}
-inline void put(float* p, const lanes& v, int64_t n) { __builtin_memcpy(p, &v, uint64_t(n) * sizeof(float)); }
-
 // The input of a tile, or the gradient at its output.
 template <class Tile>
 struct Gather {
@@ -110,7 +103,7 @@ inline void scatter_tile(const Winograd& a, const float* M, int64_t plane, float
       for (int64_t p = 0; p < Tile::PRODUCTS; ++p) m[p] = half[p][j];
       Tile::scatter(m, out);
       for (int64_t i = 0; i < Tile::OUT && top + i < a.height; ++i)
-        put(frame + ((top + i) * a.width + left + j) * a.outputs + c, out[i], n);
+        Float::put(frame + ((top + i) * a.width + left + j) * a.outputs + c, out[i], n);
     }
   }
 }

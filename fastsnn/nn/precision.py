@@ -59,10 +59,13 @@ def product_dtype(spikes: bool, device: torch.device) -> torch.dtype:
 
 
 def gradient_dtype(spikes: bool, device: torch.device) -> torch.dtype:
-    """Return the type that the engine rounds the products of a layer's input gradient to; arguments as above."""
+    """Return the type that the engine rounds the products of a layer's input gradient to; arguments as above.
+
+    On a CPU what comes in forwards plays no part: the gradient meets the weights alone.
+    """
     if device.type != "cpu":
         return product_dtype(spikes, device)
-    return torch.bfloat16 if spikes and current() == "fast" and library.has_bf16() else torch.float32
+    return torch.bfloat16 if current() == "fast" and library.has_bf16() else torch.float32
 
 
 @contextlib.contextmanager

@@ -120,6 +120,7 @@ _KERNELS = {
     "matrix": MatrixArguments,
     "matrix_bf16": MatrixArguments,
     "winograd_bf16": WinogradArguments,
+    "convolution_backward_bf16": ConvolutionArguments,
     "channel_sums": ChannelsArguments,
     "channel_affine": ChannelsArguments,
     "winograd_filters": WinogradFiltersArguments,

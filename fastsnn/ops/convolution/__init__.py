@@ -1,4 +1,4 @@
-"""Convolutions of few channels with large windows, such as a network's stem, and their input gradient."""
+"""Square convolutions with any stride as products with their windows, and their input gradient."""
 
 from .op import Convolution
 

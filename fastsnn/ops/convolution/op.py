@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import library
-from ..matrix import panels
+from ..matrix import kernel, panels
 
 
 class Convolution:
@@ -18,13 +18,15 @@ class Convolution:
     Args:
         weight: [outputs, inputs, kernel, kernel], float32, on a CPU.
         stride: of both axes, at least 1.
-        padding: zeros on each side, less than the kernel.
+        padding: zeros on each side.
+        dtype: of the products of the input gradient, as in matrix.Matrix; forward they are float32.
     """
 
-    def __init__(self, weight: torch.Tensor, stride: int, padding: int):
+    def __init__(self, weight: torch.Tensor, stride: int, padding: int, dtype: torch.dtype = torch.float32):
         self.weight, self.stride, self.padding = weight, stride, padding
+        self.kernel = kernel("convolution_backward", dtype)
         windows = weight.permute(0, 2, 3, 1).flatten(1)  # [outputs, window]
-        self._forward, self._backward = panels(windows.t()), panels(windows)
+        self._forward, self._backward = panels(windows.t()), panels(windows, dtype)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """[N, H, W, inputs] -> [N, h, w, outputs], dense."""
@@ -44,7 +46,7 @@ class Convolution:
             out = torch.nn.grad.conv2d_input(shape, self.weight, grad.permute(0, 3, 1, 2), **how)
             return out.permute(0, 2, 3, 1).contiguous()
         out = grad.new_empty(len(grad), *size, self.weight.shape[1])
-        self._run("convolution_backward", grad.contiguous(), self._backward, out, size)
+        self._run(self.kernel, grad.contiguous(), self._backward, out, size)
         return out
 
     def _out(self, *size):
