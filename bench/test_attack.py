@@ -17,7 +17,7 @@ HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 7}
 BATCH = 16
 
 
-def _setting(depth, pool):
+def setting(depth, pool):
     """Both networks, new, with the same weights and settled statistics, and a batch of encoded noise images."""
     torch.manual_seed(3407)
     theirs = spikingjelly_sew_resnet(depth, pool)
@@ -32,19 +32,25 @@ def _setting(depth, pool):
     return ours, theirs, x, y
 
 
-def _one_step_is_equal(ours, theirs, x, y, bn):
-    """Expect the same adversarial example after one step, but for vanishing gradients whose sign a reordered sum flips.
+EQUAL = {"fp32": 0.999, "fast": 0.97}  # the share of a sample's places that has to be equal after one step
 
-    More steps on a network that was never trained would amplify such flips beyond comparison, and with the batch's
-    statistics one step does so already (moving x by 1e-6 turns its gradient elsewhere): there the products stay in the
-    order of the layers, and the tests compare the engine's forms layer by layer.
+
+def _one_step_is_equal(ours, theirs, x, y, bn, precision="fp32"):
+    """Expect the same adversarial example after one step, in at least 14 of 16 samples.
+
+    Float32 sums in another order now and then turn a voltage at the threshold into another spike (one in a million),
+    and with it the sample's gradient: 1 of the 16 samples here in one network of the four. Under "fast" signs of small
+    gradients differ too, in 1 % of places. More steps on a network that was never trained would amplify that beyond
+    comparison, and with the batch's statistics one step does so already (moving x by 1e-6 turns its gradient
+    elsewhere): there the products stay in the order of the layers, and the tests compare the engine's layer by layer.
     """
     how = {**HOW, "steps": 1, "engine": None if bn == "batch" else "auto"}
-    a = fastsnn.attacks.pgd(ours, x, y, random_start=False, bn=bn, **how)
+    a = fastsnn.attacks.pgd(ours, x, y, random_start=False, bn=bn, precision=precision, **how)
     del how["engine"]
     b = paper_pgd(theirs, x, y, **how) if bn == "batch" else frozen_pgd(theirs, x, y, **how)
-    equal = (a == b).float().mean().item()
-    assert equal >= 0.99, f"only {equal:.4%} of the adversarial input is equal: no speed is worth printing"
+    equal = (a == b).float().mean((0, 2, 3, 4))
+    wrong = equal[equal < EQUAL[precision]]
+    assert len(wrong) <= BATCH // 8, f"{len(wrong)} samples differ, in {1 - wrong.min():.2%} of places or less"
 
 
 def _in_the_ball(x):
@@ -64,11 +70,11 @@ def _skip_if_smoke(smoke, depth):
         pytest.skip("smoke run: SEW-ResNet18 only")
 
 
-@pytest.mark.parametrize(("depth", "pool"), [(18, "max"), (50, "avg")])
+@pytest.mark.parametrize(("depth", "pool"), NETWORKS)
 def test_pgd7_train_mode_vs_papers_loop(compare, smoke, depth, pool):
     """The same protocol on both sides: batch statistics that drift."""
     _skip_if_smoke(smoke, depth)
-    ours, theirs, x, y = _setting(depth, pool)
+    ours, theirs, x, y = setting(depth, pool)
     candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, bn="drift", **HOW)
     options = {"rounds": 3, "note": _images_per_second}
     _one_step_is_equal(ours, theirs, x, y, "batch")
@@ -80,9 +86,9 @@ def test_pgd7_train_mode_vs_papers_loop(compare, smoke, depth, pool):
 def test_pgd7_vs_papers_loop(compare, smoke, depth, pool, precision):
     """The default attack (frozen statistics) against the paper's protocol; one step is checked against loop (b)."""
     _skip_if_smoke(smoke, depth)
-    ours, theirs, x, y = _setting(depth, pool)
+    ours, theirs, x, y = setting(depth, pool)
     candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, precision=precision, **HOW)
-    _one_step_is_equal(ours, theirs, x, y, "frozen")
+    _one_step_is_equal(ours, theirs, x, y, "frozen", precision)
     options = {"rounds": 3, "note": _images_per_second}
     compare(candidate, functools.partial(paper_pgd, theirs, x, y, **HOW), _in_the_ball(x), **options)
 
@@ -92,7 +98,7 @@ def test_pgd7_vs_papers_loop(compare, smoke, depth, pool, precision):
 def test_pgd7_vs_frozen_loop(compare, smoke, depth, pool, compiled):
     """The default attack against what one can do by hand on SpikingJelly, eager or with torch.compile."""
     _skip_if_smoke(smoke, depth)
-    ours, theirs, x, y = _setting(depth, pool)
+    ours, theirs, x, y = setting(depth, pool)
     forward = torch.compile(theirs) if compiled else None
     candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, **HOW)
     baseline = functools.partial(frozen_pgd, theirs, x, y, forward=forward, **HOW)

@@ -47,10 +47,12 @@ struct AttackStep {
   int32_t exact;  // round inwards, so that |out - origin| <= eps holds in exact arithmetic
 };
 
+// Panels of bfloat16 (of the kernels that say so) hold pairs of inputs: [..., inputs / 2, 32, 2].
+
 // A 3x3 convolution with padding 1 of frames [N, height, width, inputs] -> [N, height, width, outputs].
 struct Winograd {
   const float* x;
-  const float* weight;  // [products^2, outputs / 32, inputs, 32]: panels, the last one filled up with zeros
+  const void* weight;  // [products^2, outputs / 32, inputs, 32]: panels, the last one filled up with zeros
   float* out;
   int64_t rows, height, width, inputs, outputs, tiles_y, tiles_x;  // rows: tiles of all frames
   int32_t tile;                                                    // 4: tiles of 4x4 outputs; 2: a whole 2x2 map
@@ -85,7 +87,7 @@ constexpr int64_t CHUNK = 84;  // rows of a matrix that a task takes: a multiple
 // Dense rows [rows, inputs] -> [rows, outputs].
 struct Matrix {
   const float* x;
-  const float* weight;  // [outputs / 32, inputs, 32]: panels, the last one filled up with zeros
+  const void* weight;  // [outputs / 32, inputs, 32]: panels, the last one filled up with zeros
   float* out;
   int64_t rows, inputs, outputs;
 };

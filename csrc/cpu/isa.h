@@ -1,4 +1,4 @@
-// One source, three instruction sets: each .inl is compiled once per namespace below, and the
+// One source, four instruction sets: each .inl is compiled once per namespace below, and the
 // best one the processor has is chosen when the library is loaded. (Function attributes such as
 // target_clones do not reach templates, hence the pragmas.)
 #pragma once
@@ -13,6 +13,9 @@
 #define FASTSNN_PRAGMA(text) _Pragma(#text)
 #define FASTSNN_TARGET_AVX512 \
   FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function))
+#define FASTSNN_TARGET_AVX512_BF16 \
+  FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"))), \
+                                      apply_to = function))
 #define FASTSNN_TARGET_AVX2 \
   FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function))
 #define FASTSNN_TARGET_END FASTSNN_PRAGMA(clang attribute pop)
@@ -20,6 +23,9 @@
 #define FASTSNN_TARGET_AVX512 \
   _Pragma("GCC push_options") \
   _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512\")")
+#define FASTSNN_TARGET_AVX512_BF16 \
+  _Pragma("GCC push_options") \
+  _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512\")")
 #define FASTSNN_TARGET_AVX2 _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,fma\")")
 #define FASTSNN_TARGET_END _Pragma("GCC pop_options")
 #endif

@@ -1,4 +1,4 @@
-// The CPU kernels as a plain C library: three copies of each, one per instruction set, behind plain
+// The CPU kernels as a plain C library: four copies of each, one per instruction set, behind plain
 // functions. Python loads it with ctypes and lends it torch's own thread pool.
 //
 //     g++ -O3 -std=c++17 -ffp-contract=off -fno-math-errno -fno-trapping-math -shared -fPIC kernels.cpp
@@ -7,6 +7,9 @@
 
 #include "arguments.h"
 #include "isa.h"
+#if FASTSNN_X86
+#include <immintrin.h>
+#endif
 
 namespace fastsnn {
 
@@ -14,59 +17,42 @@ using Range = void (*)(int64_t begin, int64_t end, void* arguments);
 struct Kernels {
   Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd, convolution_forward,
       convolution_backward, matrix, channel_sums, channel_affine, winograd_filters, winograd_planes;
+  Range matrix_bf16, winograd_bf16;  // null where the processor has no products of bfloat16
 };
 
 namespace baseline {
 constexpr int ROWS = 2;
-#include "integrate_fire.inl"
-#include "phase_encode.inl"
-#include "attack_step.inl"
-#include "multiply.inl"
-#include "matrix.inl"
-#include "convolution.inl"
-#include "winograd.inl"
-#include "channels.inl"
-constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
-                             convolution_forward, convolution_backward, matrix, channel_sums,
-                             channel_affine, winograd_filters,
-                             winograd_planes};
+#define FASTSNN_BF16 0
+#include "all.inl"
+#undef FASTSNN_BF16
 }  // namespace baseline
 
 #if FASTSNN_X86
 FASTSNN_TARGET_AVX2
 namespace avx2 {
 constexpr int ROWS = 6;
-#include "integrate_fire.inl"
-#include "phase_encode.inl"
-#include "attack_step.inl"
-#include "multiply.inl"
-#include "matrix.inl"
-#include "convolution.inl"
-#include "winograd.inl"
-#include "channels.inl"
-constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
-                             convolution_forward, convolution_backward, matrix, channel_sums,
-                             channel_affine, winograd_filters,
-                             winograd_planes};
+#define FASTSNN_BF16 0
+#include "all.inl"
+#undef FASTSNN_BF16
 }  // namespace avx2
 FASTSNN_TARGET_END
 
 FASTSNN_TARGET_AVX512
 namespace avx512 {
 constexpr int ROWS = 14;
-#include "integrate_fire.inl"
-#include "phase_encode.inl"
-#include "attack_step.inl"
-#include "multiply.inl"
-#include "matrix.inl"
-#include "convolution.inl"
-#include "winograd.inl"
-#include "channels.inl"
-constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
-                             convolution_forward, convolution_backward, matrix, channel_sums,
-                             channel_affine, winograd_filters,
-                             winograd_planes};
+#define FASTSNN_BF16 0
+#include "all.inl"
+#undef FASTSNN_BF16
 }  // namespace avx512
+FASTSNN_TARGET_END
+
+FASTSNN_TARGET_AVX512_BF16
+namespace avx512_bf16 {
+constexpr int ROWS = 14;
+#define FASTSNN_BF16 1
+#include "all.inl"
+#undef FASTSNN_BF16
+}  // namespace avx512_bf16
 FASTSNN_TARGET_END
 #endif
 
@@ -78,15 +64,17 @@ int available(Isa* list) {
 #if FASTSNN_X86
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
+      __builtin_cpu_supports("avx512vl")) {
+    if (__builtin_cpu_supports("avx512bf16")) list[n++] = {"avx512_bf16", &avx512_bf16::KERNELS};
     list[n++] = {"avx512", &avx512::KERNELS};
+  }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = {"avx2", &avx2::KERNELS};
 #endif
   list[n++] = {"baseline", &baseline::KERNELS};
   return n;
 }
 
-Isa chosen = [] { Isa list[3]; available(list); return list[0]; }();
+Isa chosen = [] { Isa list[4]; available(list); return list[0]; }();
 
 // torch_parallel_for of libtorch (stable C interface since torch 2.10), or null: run in this thread.
 using ParallelFor = int32_t (*)(int64_t, int64_t, int64_t, Range, void*);
@@ -122,14 +110,14 @@ FASTSNN_API int64_t fastsnn_argument_bytes(int32_t i) {
 
 // Name of the i-th instruction set this processor can run, best first; null past the end.
 FASTSNN_API const char* fastsnn_isa(int32_t i) {
-  static fastsnn::Isa list[3];
+  static fastsnn::Isa list[4];
   const int n = fastsnn::available(list);
   return i >= 0 && i < n ? list[i].name : nullptr;
 }
 
 // Use the i-th instruction set from now on; returns 0, or 1 if there is none such.
 FASTSNN_API int32_t fastsnn_choose_isa(int32_t i) {
-  fastsnn::Isa list[3];
+  fastsnn::Isa list[4];
   if (i < 0 || i >= fastsnn::available(list)) return 1;
   fastsnn::chosen = list[i];
   return 0;
@@ -153,6 +141,19 @@ FASTSNN_API int32_t fastsnn_attack_step(fastsnn::AttackStep* a) {
 
 FASTSNN_API int32_t fastsnn_winograd(fastsnn::Winograd* a) {
   return fastsnn::run(fastsnn::chosen.kernels->winograd, a->rows, 28, a);
+}
+
+// Tells whether the chosen instruction set has the kernels below, whose weights are bfloat16.
+FASTSNN_API int32_t fastsnn_has_bf16() { return fastsnn::chosen.kernels->matrix_bf16 != nullptr; }
+
+FASTSNN_API int32_t fastsnn_winograd_bf16(fastsnn::Winograd* a) {
+  if (!fastsnn_has_bf16()) return 1;
+  return fastsnn::run(fastsnn::chosen.kernels->winograd_bf16, a->rows, 28, a);
+}
+
+FASTSNN_API int32_t fastsnn_matrix_bf16(fastsnn::Matrix* a) {
+  if (!fastsnn_has_bf16()) return 1;
+  return fastsnn::run(fastsnn::chosen.kernels->matrix_bf16, (a->rows + fastsnn::CHUNK - 1) / fastsnn::CHUNK, 1, a);
 }
 
 FASTSNN_API int32_t fastsnn_winograd_filters(fastsnn::WinogradFilters* a) {

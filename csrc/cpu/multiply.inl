@@ -35,6 +35,62 @@ FASTSNN_CONTRACT void multiply(const float* a, int64_t stride, int64_t segments,
   }
 }
 
+// How a matrix product takes its two sides: as float32, or rounded to bfloat16 (its sums are float32 either way).
+struct Float {
+  using Element = float;
+  static constexpr int64_t GROUP = 1;  // inputs that lie together in a panel
+  static inline void put(float* to, const lanes& v, int64_t n) { __builtin_memcpy(to, &v, uint64_t(n) * sizeof(float)); }
+  static inline void take_row(float* to, const float* from, int64_t n) {
+    __builtin_memcpy(to, from, uint64_t(n) * sizeof(float));
+  }
+  template <int R>
+  static inline void product(const float* a, int64_t stride, int64_t inputs, const float* panel, float* out,
+                             int64_t out_stride) {
+    multiply<R>(a, stride, 1, 0, inputs, panel, out, out_stride);
+  }
+};
+
+#if FASTSNN_BF16
+struct Bf16 {
+  using Element = uint16_t;
+  static constexpr int64_t GROUP = 2;
+  static inline void put(uint16_t* to, const lanes& v, int64_t n) {
+    const __m256bh rounded = _mm512_cvtneps_pbh((__m512)v);
+    __builtin_memcpy(to, &rounded, uint64_t(n) * sizeof(uint16_t));
+  }
+  static inline void take_row(uint16_t* to, const float* from, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES) {
+      lanes v = {};
+      const int64_t count = n - i < LANES ? n - i : LANES;
+      __builtin_memcpy(&v, from + i, uint64_t(count) * sizeof(float));
+      put(to + i, v, count);
+    }
+  }
+  template <int R>
+  static void product(const uint16_t* a, int64_t stride, int64_t inputs, const uint16_t* panel, float* out,
+                      int64_t out_stride) {
+    __m512 sum[R][2] = {};
+    for (int64_t k = 0; k < inputs; k += 2, panel += 2 * PANEL) {
+      const __m512bh left = (__m512bh)_mm512_loadu_si512(panel);
+      const __m512bh right = (__m512bh)_mm512_loadu_si512(panel + PANEL);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        int32_t pair;
+        __builtin_memcpy(&pair, a + r * stride + k, sizeof pair);
+        const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+        sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, left);
+        sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, right);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      _mm512_storeu_ps(out + r * out_stride, sum[r][0]);
+      _mm512_storeu_ps(out + r * out_stride + LANES, sum[r][1]);
+    }
+  }
+};
+#endif
+
 struct Buffer {  // scratch memory of one thread, kept: fresh memory costs more than what is done with it
   float* data = nullptr;
   int64_t size = 0;

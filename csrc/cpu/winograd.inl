@@ -70,10 +70,10 @@ struct Spread {
   static inline void transform(const lanes* d, lanes* v) { Tile::spread(d, v); }
 };
 
-// One tile of a frame to its row of V, whose planes lie `plane` floats apart; channels beyond the last are not written.
-template <class Tile, class Side>
+// One tile of a frame to its row of V, whose planes lie `plane` elements apart; channels beyond the last are not written.
+template <class Tile, class Side, class Kind>
 inline void gather_tile(const float* frame, int64_t height, int64_t width, int64_t channels, int64_t top, int64_t left,
-                        float* V, int64_t plane) {
+                        typename Kind::Element* V, int64_t plane) {
   for (int64_t c = 0; c < channels; c += LANES) {
     const int64_t n = channels - c < LANES ? channels - c : LANES;
     lanes half[Side::SIZE][Tile::PRODUCTS];
@@ -90,7 +90,7 @@ inline void gather_tile(const float* frame, int64_t height, int64_t width, int64
       lanes d[Side::SIZE], v[Tile::PRODUCTS];
       for (int64_t i = 0; i < Side::SIZE; ++i) d[i] = half[i][q];
       Side::transform(d, v);
-      for (int64_t p = 0; p < Tile::PRODUCTS; ++p) put(V + (p * Tile::PRODUCTS + q) * plane + c, v[p], n);
+      for (int64_t p = 0; p < Tile::PRODUCTS; ++p) Kind::put(V + (p * Tile::PRODUCTS + q) * plane + c, v[p], n);
     }
   }
 }
@@ -115,26 +115,31 @@ inline void scatter_tile(const Winograd& a, const float* M, int64_t plane, float
   }
 }
 
-template <class Tile>
+template <class Tile, class Kind>
 void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
+  using Element = typename Kind::Element;
   constexpr int64_t planes = Tile::PRODUCTS * Tile::PRODUCTS;
   const int64_t padded = (a.outputs + PANEL - 1) / PANEL * PANEL;
-  const int64_t v_plane = ROWS * a.inputs, m_plane = ROWS * padded;
+  const int64_t inputs = (a.inputs + Kind::GROUP - 1) / Kind::GROUP * Kind::GROUP;
+  const int64_t v_plane = ROWS * inputs, m_plane = ROWS * padded;
   static thread_local Buffer buffer;
-  float* V = buffer.at_least(planes * (v_plane + m_plane));
-  float* M = V + planes * v_plane;
+  float* M = buffer.at_least(planes * (v_plane + m_plane));
+  Element* V = reinterpret_cast<Element*>(M + planes * m_plane);
+  if (inputs > a.inputs)
+    for (int64_t i = a.inputs; i < planes * v_plane; i += inputs) V[i] = 0;
   for (int64_t first = begin; first < end; first += ROWS) {
     const int64_t rows = end - first < ROWS ? end - first : ROWS;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
-      gather_tile<Tile, Gather<Tile>>(a.x + frame * a.height * a.width * a.inputs, a.height, a.width, a.inputs, top,
-                                      left, V + r * a.inputs, v_plane);
+      gather_tile<Tile, Gather<Tile>, Kind>(a.x + frame * a.height * a.width * a.inputs, a.height, a.width, a.inputs,
+                                            top, left, V + r * inputs, v_plane);
     }
     for (int64_t p = 0; p < planes; ++p)
       for (int64_t o = 0; o < padded; o += PANEL)
-        multiply<ROWS>(V + p * v_plane, a.inputs, 1, 0, a.inputs, a.weight + (p * padded + o) * a.inputs,
-                       M + p * m_plane + o, padded);
+        Kind::template product<ROWS>(V + p * v_plane, inputs, inputs,
+                                     static_cast<const Element*>(a.weight) + (p * padded + o) * inputs,
+                                     M + p * m_plane + o, padded);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
@@ -143,10 +148,13 @@ void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
   }
 }
 
-void winograd(int64_t begin, int64_t end, void* arguments) {
+template <class Kind>
+void winograd_of(int64_t begin, int64_t end, void* arguments) {
   const auto& a = *static_cast<const Winograd*>(arguments);
-  a.tile == 4 ? winograd_range<Four>(a, begin, end) : winograd_range<Two>(a, begin, end);
+  a.tile == 4 ? winograd_range<Four, Kind>(a, begin, end) : winograd_range<Two, Kind>(a, begin, end);
 }
+
+void winograd(int64_t begin, int64_t end, void* arguments) { winograd_of<Float>(begin, end, arguments); }
 
 // U = filters w filters^T in double, rounded once: a task is an input channel of a panel.
 template <class Tile>
@@ -186,7 +194,7 @@ void planes_range(const WinogradPlanes& a, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const int64_t frame = row / (a.tiles_x * a.tiles_y), left = row % a.tiles_x * Tile::OUT;
     const int64_t top = row / a.tiles_x % a.tiles_y * Tile::OUT;
-    gather_tile<Tile, Side>(a.frames + frame * a.height * a.width * a.channels, a.height, a.width, a.channels, top, left,
+    gather_tile<Tile, Side, Float>(a.frames + frame * a.height * a.width * a.channels, a.height, a.width, a.channels, top, left,
                             a.out + row * a.channels, a.rows * a.channels);
   }
 }

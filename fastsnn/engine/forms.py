@@ -18,13 +18,15 @@ from ..ops.convolution import Convolution
 from ..ops.matrix import Matrix
 from ..ops.winograd import Filter, weight_gradient
 
+Dtypes = tuple[torch.dtype, torch.dtype]  # of a form's products, forward and of its gradient
+
 
 class Form:
     """A convolution rearranged; the classes below say how, and `name` is what `explain` calls them."""
 
     name: str
 
-    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, shape: torch.Size):
+    def __init__(self, conv: nn.Conv2d, dtypes: Dtypes, shape: torch.Size):
         raise NotImplementedError
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -47,8 +49,8 @@ class Pointwise(Form):
 
     name = "pointwise GEMM"
 
-    def __init__(self, conv, dtype, shape):
-        self.rows = _Rows(conv.weight.flatten(1), conv.bias, dtype)
+    def __init__(self, conv, dtypes, shape):
+        self.rows = _Rows(conv.weight.flatten(1), conv.bias, dtypes)
         self.stride, self.size = conv.stride, shape[1:3]
 
     def forward(self, frames):
@@ -79,7 +81,7 @@ class Dense(Form):
 
     name = "dense GEMM"
 
-    def __init__(self, conv, dtype, shape):
+    def __init__(self, conv, dtypes, shape):
         _, H, W, C = shape
         (kh, kw), (sh, sw), (ph, pw) = conv.kernel_size, conv.stride, conv.padding
         h, w = (H + 2 * ph - kh) // sh + 1, (W + 2 * pw - kw) // sw + 1
@@ -93,7 +95,7 @@ class Dense(Form):
         for row, column, ky, kx, y, x in self.taps:
             matrix[row, column, :, y, x] = conv.weight[:, :, ky, kx]
         bias = None if conv.bias is None else conv.bias.repeat(h * w)
-        self.rows = _Rows(matrix.view(h * w * planes, H * W * C), bias, dtype)
+        self.rows = _Rows(matrix.view(h * w * planes, H * W * C), bias, dtypes)
         self.input, self.output = (H, W, C), (h, w, planes)
 
     def forward(self, frames):
@@ -121,11 +123,11 @@ class Winograd(Form):
 
     name = "Winograd"
 
-    def __init__(self, conv, dtype, shape):
+    def __init__(self, conv, dtypes, shape):
         tile, self.bias = 2 if shape[1:3] == (2, 2) else 4, conv.bias
         self.filter = Filter(conv.weight, tile)
         # the gradient of a convolution is one with turned kernels
-        self.turned = Filter(conv.weight, tile, turned=True)
+        self.turned = Filter(conv.weight, tile, turned=True, dtype=dtypes[1])
 
     def forward(self, frames):
         """[N, H, W, in] -> [N, h, w, out]."""
@@ -146,7 +148,7 @@ class FewChannels(Form):
 
     name = "few channels"
 
-    def __init__(self, conv, dtype, shape):
+    def __init__(self, conv, dtypes, shape):
         self.convolution = Convolution(conv.weight, conv.stride[0], conv.padding[0])
         self.bias, self.size = conv.bias, tuple(shape[1:3])
 
@@ -165,13 +167,13 @@ class SpaceToDepth(Form):
 
     name = "space to depth"
 
-    def __init__(self, conv, dtype, shape):
+    def __init__(self, conv, dtypes, shape):
         _, H, W, _ = shape
         kernel, pad = conv.kernel_size[0], conv.padding[0]
         even = kernel + kernel % 2
-        weight = F.pixel_unshuffle(F.pad(conv.weight, (0, even - kernel) * 2), 2).to(dtype)
+        weight = F.pixel_unshuffle(F.pad(conv.weight, (0, even - kernel) * 2), 2).to(dtypes[0])
         self.weight = weight.contiguous(memory_format=torch.channels_last)
-        self.bias = _to(conv.bias, dtype)
+        self.bias = _to(conv.bias, dtypes[0])
         h, w = (H + 2 * pad - kernel) // 2 + 1, (W + 2 * pad - kernel) // 2 + 1
         self.pads = (pad, 2 * (w - 1) + even - W - pad, pad, 2 * (h - 1) + even - H - pad)
 
@@ -196,9 +198,11 @@ class ChannelsLast(Form):
 
     name = "channels last"
 
-    def __init__(self, conv, dtype, shape):
-        self.weight = conv.weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        self.bias = _to(conv.bias, dtype)
+    def __init__(self, conv, dtypes, shape):
+        self.weight, self.turned = (
+            conv.weight.to(dtype).contiguous(memory_format=torch.channels_last) for dtype in dtypes
+        )
+        self.bias = _to(conv.bias, dtypes[0])
         self.how = (conv.stride, conv.padding, conv.dilation, conv.groups)
         self.size = shape[1:]
 
@@ -209,7 +213,8 @@ class ChannelsLast(Form):
     def backward(self, grad):
         """[N, h, w, out] -> [N, H, W, in]."""
         H, W, C = self.size
-        return _input_gradient(grad, (C, H, W), self.weight, *self.how).permute(0, 2, 3, 1)
+        gradient = _input_gradient(grad.to(self.turned.dtype), (C, H, W), self.turned, *self.how)
+        return gradient.permute(0, 2, 3, 1).to(grad.dtype)
 
 
 def fitting(conv: nn.Conv2d, shape: torch.Size, dtype: torch.dtype) -> list[tuple[type[Form], str]]:
@@ -245,12 +250,12 @@ def fitting(conv: nn.Conv2d, shape: torch.Size, dtype: torch.dtype) -> list[tupl
 class _Rows:
     """A matrix [out, in] that rows are multiplied with: forward by its transpose, backward by itself."""
 
-    def __init__(self, matrix: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype):
-        self.bias = None if bias is None else bias.to(dtype)
-        if _compiled(matrix, dtype):
-            self.forward_product, self.backward = Matrix(matrix.t()), Matrix(matrix)
+    def __init__(self, matrix: torch.Tensor, bias: torch.Tensor | None, dtypes: Dtypes):
+        self.bias = _to(bias, dtypes[0])
+        if _compiled(matrix, dtypes[0]):
+            self.forward_product, self.backward = Matrix(matrix.t()), Matrix(matrix, dtypes[1])
         else:
-            matrix = matrix.to(dtype).contiguous()
+            matrix = matrix.to(dtypes[0]).contiguous()
             self.forward_product, self.backward = matrix.t().__rmatmul__, matrix.__rmatmul__
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:

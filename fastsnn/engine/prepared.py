@@ -17,6 +17,7 @@ from torch import nn
 from ..nn import IFNode, LIFNode, in_force
 from ..nn import precision as in_precision
 from ..nn.norms import uses_batch_statistics
+from ..nn.precision import gradient_dtype, product_dtype
 from ..ops import check
 from .forms import Form, fitting
 from .layer import PreparedLayer
@@ -29,7 +30,7 @@ class Layer(NamedTuple):
     Attributes:
         name: the layer's name in the network, or its class where the network is a bare callable.
         shape: of its input frames, [C, H, W]; frames of all steps and samples go together.
-        dtype: of its products.
+        dtype: of its products; of those of the forward pass and of the gradient, where they differ.
         form: how it is computed.
         why: what decided that.
         milliseconds: of the form, forward and input gradient, on as many frames as at the first call; best of five.
@@ -113,15 +114,15 @@ class Prepared:
     def explain(self) -> Explanation:
         """Return, for the calls so far, the form of every layer, why, and its time; printed, it is a table."""
         rows = []
-        for (conv, _, dtype, device, _), chosen in self._chosen.items():
+        for (conv, _, dtypes, device, _), chosen in self._chosen.items():
             _, H, W, C = chosen.frames
             name = self._names.get(conv, "Conv2d")
-            milliseconds = _measure(chosen.layer.form, chosen.frames, dtype, device) * 1e3
-            short = str(dtype).removeprefix("torch.")
+            milliseconds = _measure(chosen.layer.form, chosen.frames, dtypes[0], device) * 1e3
+            short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(dtypes))
             rows.append(Layer(name, (C, H, W), short, chosen.layer.form.name, chosen.why, milliseconds))
         return Explanation(rows)
 
-    def _compute(self, conv, norm, neuron, x_seq, residual, junction, dtype):
+    def _compute(self, conv, norm, neuron, x_seq, residual, junction, spikes):
         """Compute a spiking layer, or return None where no form fits; see nn.spiking_layer."""
         if type(conv) is not nn.Conv2d or type(neuron) not in (IFNode, LIFNode) or not x_seq.numel():
             return None  # a subclass may compute something else
@@ -131,41 +132,42 @@ class Prepared:
             return None  # the layer says what is wrong; a form would read beyond its input
         if type(norm) is not nn.BatchNorm2d or torch._C._are_functorch_transforms_active():
             return None
+        dtypes = product_dtype(spikes, x_seq.device), gradient_dtype(spikes, x_seq.device)
         drifting = uses_batch_statistics(norm)
         running = () if drifting else (norm.running_mean, norm.running_var)
         tensors = (conv.weight, conv.bias, norm.weight, norm.bias, *running)
         tensors = [tensor for tensor in tensors if tensor is not None]
         trained = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-        if trained and not (drifting and dtype == torch.float32 and x_seq.is_cpu):
+        if trained and not (drifting and dtypes == (torch.float32,) * 2 and x_seq.is_cpu):
             return None
         if any(tensor.is_inference() for tensor in tensors):
             return None  # torch does not count their changes
         how = (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
         settings = (*how, norm.eps, neuron.neuron)
-        key = (id(conv), x_seq.shape[2:], dtype, x_seq.device, drifting)
+        key = (id(conv), x_seq.shape[2:], dtypes, x_seq.device, drifting)
         chosen = self._chosen.get(key)
         # trained weights have changed since the last call, noticed by torch or not (fused optimizers are not)
         if trained or chosen is None or chosen.settings != settings or not _unchanged(chosen.watched, tensors):
             T, B, C, H, W = x_seq.shape
             with torch.no_grad():
-                form, why = self._choose(conv, (T * B, H, W, C), dtype, measure=not (self.deterministic or trained))
+                form, why = self._choose(conv, (T * B, H, W, C), dtypes, measure=not (self.deterministic or trained))
                 if form is None:
                     return None
-                layer = PreparedLayer(form, conv, norm, neuron, dtype)
+                layer = PreparedLayer(form, conv, norm, neuron, dtypes[0])
             watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors)
             chosen = self._chosen[key] = _Chosen(watched, settings, (T * B, H, W, C), why, layer)
         return chosen.layer(x_seq, residual, junction)
 
-    def _choose(self, conv, shape, dtype, measure: bool) -> tuple[Form | None, str]:
+    def _choose(self, conv, shape, dtypes, measure: bool) -> tuple[Form | None, str]:
         """Return the form for a layer and why, by the rule or by measurement; None where none fits."""
-        fits = fitting(conv, shape, dtype)
+        fits = fitting(conv, shape, dtypes[0])
         if not fits:
             return None, ""
         if not measure or len(fits) == 1:
             form, why = fits[0]
-            return form(conv, dtype, shape), why
-        forms = [form(conv, dtype, shape) for form, _ in fits]
-        seconds = [_measure(form, shape, dtype, conv.weight.device) for form in forms]
+            return form(conv, dtypes, shape), why
+        forms = [form(conv, dtypes, shape) for form, _ in fits]
+        seconds = [_measure(form, shape, dtypes[0], conv.weight.device) for form in forms]
         best = seconds.index(min(seconds))
         others = [
             f"{form.name} {1e3 * s:.2f}" for form, s in zip(forms, seconds, strict=True) if form is not forms[best]

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import torch
 
-# (conv, norm, neuron, x_seq, residual, junction, dtype of the product) -> the layer's output; None: compute it yourself
+# (conv, norm, neuron, x_seq, residual, junction, spikes) -> the layer's output; None: compute it yourself
 Compute = Callable[..., torch.Tensor | None]
 _compute: ContextVar[Compute | None] = ContextVar("fastsnn_compute", default=None)
 

@@ -10,7 +10,7 @@ from ..ops.norm_fire import norm_fire as fire_with_batch_statistics
 from . import in_force
 from .neurons import IFNode, LIFNode
 from .norms import follow, running_affine, uses_batch_statistics
-from .precision import current
+from .precision import current, product_dtype
 
 _torch = nn.modules.module
 _EVERY_MODULES_HOOKS = (
@@ -47,12 +47,12 @@ def spiking_layer(
         x_seq: input [T, B, C, H, W].
         residual: what the junction combines with the spikes, of their shape.
         junction: "add", "and", "iand" or "and_not", see functional.integrate_fire.
-        spikes: whether x_seq holds spikes or small sums of them. Those are exact in bfloat16, so that under "fast" only
-            the weights are rounded; anything else is computed in float32.
+        spikes: whether x_seq holds spikes or small sums of them, see precision.product_dtype; anything else is computed
+            in float32 in every precision.
     """
     compute = in_force.engine()
     if compute is not None and current() != "reference" and not any(map(is_watched, (conv, norm, neuron))):
-        out = compute(conv, norm, neuron, x_seq, residual, junction, _product_dtype(spikes))
+        out = compute(conv, norm, neuron, x_seq, residual, junction, spikes)
         if out is not None:
             return out
     return norm_fire(norm, neuron, product(conv, x_seq, spikes=spikes), residual, junction)
@@ -62,7 +62,7 @@ def product(module: nn.Conv2d, x_seq: torch.Tensor, *, spikes: bool = True) -> t
     """Apply a convolution to every step: [T, B, ...] -> [T, B, ...]; `spikes` as in spiking_layer."""
     if current() == "reference":
         return over_time(module, x_seq)
-    dtype = _product_dtype(spikes)
+    dtype = product_dtype(spikes, x_seq.device)
     if dtype == torch.float32 or is_watched(module) or type(module) is not nn.Conv2d:
         return over_time(module, x_seq.to(torch.float32)).to(dtype)  # a subclass may compute something else
     bias = None if module.bias is None else module.bias.to(dtype)
@@ -70,13 +70,9 @@ def product(module: nn.Conv2d, x_seq: torch.Tensor, *, spikes: bool = True) -> t
     return out.unflatten(0, x_seq.shape[:2])
 
 
-def _product_dtype(spikes: bool) -> torch.dtype:
-    return torch.bfloat16 if spikes and current() == "fast" else torch.float32
-
-
 def stored(spikes: torch.Tensor) -> torch.Tensor:
-    """Return spikes in the storage type that the precision in force gives them: bfloat16 under "fast"."""
-    return spikes.bfloat16() if current() == "fast" else spikes
+    """Return spikes in the storage type that the precision in force gives them: bfloat16 under "fast" on a GPU."""
+    return spikes if current() == "reference" else spikes.to(product_dtype(True, spikes.device))
 
 
 def norm_fire(

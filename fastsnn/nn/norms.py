@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..ops import check
 from ..ops.norm_fire import Fired
 
 
@@ -26,10 +27,14 @@ def running_affine(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
 def follow(norm: nn.BatchNorm2d, batch: Fired) -> None:
     """Move the running statistics towards those of a batch, as torch does in training mode (the variance unbiased).
 
-    A norm in eval mode, or one that keeps no statistics, is left as it is.
+    A norm in eval mode, or one that keeps no statistics (or is told to keep them as they are), is left as it is.
+
+    Raises:
+        ValueError: the norm is one of other channels.
     """
-    if not norm.training or norm.running_mean is None:
+    if not (norm.training and norm.track_running_stats) or norm.running_mean is None:
         return
+    check.companion("running_mean", norm.running_mean, batch.mean.shape, "the channels of x_seq", batch.mean.device)
     norm.num_batches_tracked.add_(1)
     momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.mul_(1 - momentum).add_(batch.mean, alpha=momentum)

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 import torch
 
-from ..ops import check
+from ..ops import check, library
 
 PRECISIONS = ("reference", "fp32", "fast")
 _current: ContextVar[str] = ContextVar("fastsnn_precision", default="fp32")
@@ -27,7 +27,9 @@ def precision(name: str) -> Iterator[None]:
     Args:
         name: "reference": layer by layer in SpikingJelly's order of operations, bit for bit on the same device;
             "fp32": float32 arithmetic, layers fused, sums may be reordered (on a GPU without TF32);
-            "fast": bfloat16 products of spikes and weights (TF32 elsewhere on a GPU), float32 membranes and stem.
+            "fast": on a GPU bfloat16 products of spikes and weights, TF32 elsewhere, float32 membranes and stem; on a
+            CPU the forward pass of "fp32", and gradients whose products the engine rounds to bfloat16 where the
+            processor multiplies it (spikes are decided forwards: there rounding weights would move them).
 
     Raises:
         ValueError: an unknown name.
@@ -43,6 +45,24 @@ def precision(name: str) -> Iterator[None]:
 def current() -> str:
     """Return the precision in force: that of the innermost block, or "fp32"."""
     return _current.get()
+
+
+def product_dtype(spikes: bool, device: torch.device) -> torch.dtype:
+    """Return the type of a layer's products and of what passes between layers.
+
+    Args:
+        spikes: whether the layer's input holds spikes or small sums of them: those are exact in bfloat16, so that
+            only the weights are rounded.
+        device: where it is computed.
+    """
+    return torch.bfloat16 if spikes and current() == "fast" and device.type != "cpu" else torch.float32
+
+
+def gradient_dtype(spikes: bool, device: torch.device) -> torch.dtype:
+    """Return the type that the engine rounds the products of a layer's input gradient to; arguments as above."""
+    if device.type != "cpu":
+        return product_dtype(spikes, device)
+    return torch.bfloat16 if spikes and current() == "fast" and library.has_bf16() else torch.float32
 
 
 @contextlib.contextmanager

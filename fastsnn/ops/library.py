@@ -118,6 +118,8 @@ _KERNELS = {
     "convolution_forward": ConvolutionArguments,
     "convolution_backward": ConvolutionArguments,
     "matrix": MatrixArguments,
+    "matrix_bf16": MatrixArguments,
+    "winograd_bf16": WinogradArguments,
     "channel_sums": ChannelsArguments,
     "channel_affine": ChannelsArguments,
     "winograd_filters": WinogradFiltersArguments,
@@ -160,6 +162,8 @@ def _declare(library: ctypes.CDLL) -> None:
     """Tell ctypes the signatures; raise an OSError if the library was built from other sources than these."""
     library.fastsnn_use_parallel_for.argtypes = [c_void_p]
     library.fastsnn_use_parallel_for.restype = None
+    library.fastsnn_has_bf16.argtypes = []
+    library.fastsnn_has_bf16.restype = c_int32
     library.fastsnn_isa.argtypes = [c_int32]
     library.fastsnn_isa.restype = ctypes.c_char_p
     library.fastsnn_argument_bytes.argtypes = [c_int32]
@@ -181,7 +185,7 @@ def unavailable() -> str:
 def instruction_sets() -> list[str]:
     """Return the instruction sets compiled in that this processor has, best first."""
     library = _load()[0]
-    names = [library.fastsnn_isa(i) for i in range(3)] if library else []
+    names = [library.fastsnn_isa(i) for i in range(4)] if library else []
     return [name.decode() for name in names if name]
 
 
@@ -191,6 +195,12 @@ def use_instruction_set(name: str) -> None:
     if name not in names:
         raise RuntimeError(f"the {name} kernels cannot run here, only {names}. {unavailable()}".rstrip())
     _load()[0].fastsnn_choose_isa(names.index(name))
+
+
+def has_bf16() -> bool:
+    """Tell whether the kernels whose name ends in _bf16 can run: the processor multiplies bfloat16."""
+    library = _load()[0]
+    return library is not None and bool(library.fastsnn_has_bf16())
 
 
 def run(kernel: str, arguments: ctypes.Structure) -> None:

@@ -42,3 +42,11 @@ def test_training_has_the_same_bits_for_the_same_number_of_threads():
         training.train(net, digits.images[:64], digits.labels[:64], epochs=1, batch_size=16, T=4, seed=1)
         states.append(net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in states), strict=True))
+
+
+def test_a_default_device_of_the_callers_does_not_reach_the_kernels():
+    net, (x, y) = settled(18, "max"), batch(B=2)
+    expected = fastsnn.attacks.fgsm(net, x, y, eps=0.1)
+    with torch.device("meta"):
+        adv = fastsnn.attacks.fgsm(net, x, y, eps=torch.full((2,), 0.1, device="cpu"))
+    assert torch.equal(adv, expected)

@@ -52,7 +52,7 @@ def convolved(conv, frames):
 
 def fitting(conv, shape, dtype):
     """The fitting forms, built."""
-    return [form(conv, dtype, shape) for form, _ in forms.fitting(conv, shape, dtype)]
+    return [form(conv, (dtype, dtype), shape) for form, _ in forms.fitting(conv, shape, dtype)]
 
 
 @every_case

@@ -14,6 +14,7 @@ from fastsnn.engine import prepare
 from fastsnn.engine.forms import fitting
 from fastsnn.engine.layer import PreparedLayer
 from fastsnn.nn import IFNode, LIFNode, spiking_layer
+from fastsnn.ops import library
 
 JUNCTIONS = (None, "add", "and", "iand", "and_not")
 CONVOLUTIONS = {  # with forms whose sums are exact on small integers
@@ -74,7 +75,7 @@ def test_output_and_both_input_gradients_equal_the_plain_layers_in_every_form(ca
     expected = passed(layer, x, residual, junction, grad)
     assert 0 < (layer(x) > 0).float().mean() < 1
     for form, _ in fitting(layer.conv, (8, *size, arguments[0]), torch.float32):
-        form = form(layer.conv, torch.float32, (8, *size, arguments[0]))
+        form = form(layer.conv, (torch.float32,) * 2, (8, *size, arguments[0]))
         out, *gradients = passed(
             PreparedLayer(form, layer.conv, layer.bn, layer.sn, torch.float32), x, residual, junction, grad
         )
@@ -103,15 +104,19 @@ def in_form(prepared, layer, x, residual, junction):
 
 
 @pytest.mark.parametrize("junction", JUNCTIONS)
-def test_under_fast_types_are_those_of_the_plain_layer(junction):
-    layer = Layer((5, 7, 3, 1, 1))
-    x, residual, grad = inputs(layer, (6, 7), junction, torch.bfloat16)
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_under_fast_a_cpu_fires_the_same_spikes_and_rounds_gradients_only(case, junction):
+    arguments, size = CONVOLUTIONS[case]
+    layer = Layer(arguments)
+    x, residual, grad = inputs(layer, size, junction)
+    expected = passed(layer, x, residual, junction, grad)
     with fastsnn.nn.precision("fast"):
         got = passed(lambda *given: in_form(prepare(layer), layer, *given), x, residual, junction, grad)
-        expected = passed(layer, x, residual, junction, grad)
-    assert [tensor.dtype for tensor in got] == [tensor.dtype for tensor in expected] == [torch.bfloat16] * len(got)
-    assert (got[0] == expected[0]).float().mean() > 0.99
-    torch.testing.assert_close(got[1:], expected[1:], rtol=0.05, atol=0.05)
+        plain = passed(layer, x, residual, junction, grad)
+    assert all(torch.equal(*pair) for pair in zip(plain, expected, strict=True))
+    assert torch.equal(got[0], expected[0]) and all(tensor.dtype == torch.float32 for tensor in got)
+    error = (got[1] - expected[1]).norm() / expected[1].norm()
+    assert error < 0.01 and (error > 0) == library.has_bf16()
 
 
 @pytest.mark.parametrize("junction", JUNCTIONS)

@@ -111,7 +111,7 @@ def test_a_watched_layer_is_called_even_where_it_would_be_fused():
     assert seen == ["bn2", "sn1"]
 
 
-def test_fast_precision_returns_float32_logits_close_to_fp32():
+def test_fast_precision_has_the_logits_of_fp32_on_a_cpu():
     ours, _ = pair(18, "avg")
     ours.eval()
     x, _ = batch()
@@ -119,9 +119,7 @@ def test_fast_precision_returns_float32_logits_close_to_fp32():
         expected = ours(x)
         with fastsnn.nn.precision("fast"):
             logits = ours(x)
-    assert logits.dtype == torch.float32
-    assert not torch.equal(logits, expected), "bfloat16 products were expected to differ"
-    assert (logits - expected).norm() < 0.5 * expected.norm()
+    assert torch.equal(logits, expected)
 
 
 @pytest.mark.parametrize("size", [32, 33, 48])

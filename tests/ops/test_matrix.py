@@ -85,3 +85,25 @@ def test_without_the_library_torchs_own_product_stands_in(monkeypatch):
     monkeypatch.setattr(library, "run", None)
     cases.assert_same_bits(Matrix(matrix)(x), expected, signed_zeros=False)
     assert Matrix(matrix)(x[:0]).shape == (0, 45)
+
+
+needs_bf16 = pytest.mark.skipif(not library.has_bf16(), reason="this processor does not multiply bfloat16")
+
+
+@needs_bf16
+@pytest.mark.parametrize("shape", [(1, 1, 1), (33, 7, 35), (100, 64, 64), (200, 131, 32), (85, 576, 70)], ids=str)
+def test_bfloat16_products_are_those_of_rounded_sides_summed_in_float32(shape):
+    n, inputs, outputs = shape
+    rows, matrix = torch.randn(n, inputs), torch.randn(inputs, outputs)
+    rounded = Matrix(matrix, torch.bfloat16)
+    expected = rows.bfloat16().double() @ matrix.bfloat16().double()
+    out = rounded(rows)
+    assert (out - expected).norm() <= 1e-6 * expected.norm()
+    with cases.threads(1):
+        assert torch.equal(rounded(rows), out) and torch.equal(rounded(rows[-1:]), out[-1:])
+
+
+def test_bfloat16_is_refused_where_the_processor_does_not_multiply_it(monkeypatch):
+    monkeypatch.setattr(library, "has_bf16", lambda: False)
+    with pytest.raises(RuntimeError, match=r"does not multiply torch.bfloat16; use float32"):
+        Matrix(torch.randn(3, 4), torch.bfloat16)

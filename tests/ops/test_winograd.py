@@ -162,3 +162,20 @@ def test_kernels_are_transformed_and_turned_as_the_reference_does_it(isa, shape,
         filtered = Filter(laid_out, tile)
         torch.testing.assert_close(filtered.planes, panels(reference.filters(weight, tile)), rtol=3e-7, atol=1e-9)
         assert torch.equal(Filter(laid_out, tile, turned=True).planes, Filter(turned, tile).planes)
+
+
+@pytest.mark.skipif(not library.has_bf16(), reason="this processor does not multiply bfloat16")
+@every_shape
+def test_bfloat16_products_err_as_much_as_rounded_planes_multiplied_exactly(shape):
+    frames, weight, tile = tensors(shape, 40)
+    V, U = reference.gather(frames, tile).bfloat16().float(), reference.filters(weight, tile).bfloat16().float()
+    expected = reference.convolution(frames, U, tile) + reference.scatter(
+        torch.bmm(V - reference.gather(frames, tile), U), tile, tuple(frames.shape[:3])
+    )
+    filtered = Filter(weight, tile, dtype=torch.bfloat16)
+    out = filtered(frames)
+    # a plane's value on the edge of two roundings may go either way, as the transforms sum in another order
+    assert (out - expected).norm() <= 1e-3 * expected.norm()
+    assert (out - convolved(frames, weight)).norm() <= 0.03 * expected.norm()
+    with cases.threads(1):
+        assert torch.equal(filtered(frames), out) and torch.equal(filtered(frames[-1:]), out[-1:])

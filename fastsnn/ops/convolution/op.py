@@ -32,7 +32,7 @@ class Convolution:
         if library.unavailable():
             out = F.conv2d(frames.permute(0, 3, 1, 2), self.weight, None, self.stride, self.padding)
             return out.permute(0, 2, 3, 1).contiguous()
-        out = torch.empty(N, *self._out(H, W), self.weight.shape[0])
+        out = frames.new_empty(N, *self._out(H, W), self.weight.shape[0])
         self._run("convolution_forward", frames.contiguous(), self._forward, out, (H, W))
         return out
 
@@ -43,7 +43,7 @@ class Convolution:
             how = {"stride": self.stride, "padding": self.padding}
             out = torch.nn.grad.conv2d_input(shape, self.weight, grad.permute(0, 3, 1, 2), **how)
             return out.permute(0, 2, 3, 1).contiguous()
-        out = torch.empty(len(grad), *size, self.weight.shape[1])
+        out = grad.new_empty(len(grad), *size, self.weight.shape[1])
         self._run("convolution_backward", grad.contiguous(), self._backward, out, size)
         return out
 

@@ -26,7 +26,7 @@ def serves(x_seq: torch.Tensor) -> bool:
 
 def statistics(x_seq: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """See reference.statistics."""
-    rows, zeros = x_seq.numel() // x_seq.shape[2], torch.zeros(x_seq.shape[2])
+    rows, zeros = x_seq.numel() // x_seq.shape[2], x_seq.new_zeros(x_seq.shape[2])
     mean = (_sums(None, x_seq, zeros)[0] / rows).float()
     return mean, (_sums(None, x_seq, mean)[1] / rows).float()
 
@@ -51,7 +51,7 @@ def _sums(grad, x_seq, mean):
     channels = x_seq.shape[2]
     rows = x_seq.numel() // channels
     chunk_rows = max(16, _CHUNK // channels)
-    partial = torch.empty(-(-rows // chunk_rows), 2, channels, dtype=torch.float64)
+    partial = x_seq.new_empty(-(-rows // chunk_rows), 2, channels, dtype=torch.float64)
     pointers = (library.address(grad), x_seq.data_ptr(), mean.data_ptr(), None, None, None, None, partial.data_ptr())
     library.run("channel_sums", library.ChannelsArguments(*pointers, rows, channels, chunk_rows))
     return partial[0]

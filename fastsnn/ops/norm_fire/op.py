@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from .. import integrate_fire, layout
+from .. import check, integrate_fire, layout
 from ..differentiable_once import differentiable_once
 from ..integrate_fire import Neuron
 from . import cpu, reference
@@ -30,7 +30,7 @@ def fire(x_seq, weight, bias, eps: float, neuron: Neuron, residual=None, junctio
         junction: as in functional.integrate_fire.
 
     Raises:
-        ValueError: one value per channel, which has no variance.
+        ValueError: one value per channel, which has no variance; a weight or bias of another size.
     """
     fired = Fired(x_seq, weight, bias, eps, neuron, junction)
     return integrate_fire.forward(x_seq, None, fired.scale, fired.shift, residual, junction, neuron), fired
@@ -50,6 +50,9 @@ class Fired:
         self.count = x_seq.numel() // max(1, x_seq.shape[2])
         if self.count < 2:
             raise ValueError(f"x_seq has shape {list(x_seq.shape)}: batch statistics need two values per channel.")
+        for name, parameter in (("weight", weight), ("bias", bias)):
+            if parameter is not None:
+                check.companion(name, parameter, x_seq.shape[2:3], "the channels of x_seq", x_seq.device)
         self.mean, self.var = _passes(x_seq).statistics(x_seq)
         self.rstd = (self.var + eps).rsqrt()
         self.scale = self.rstd if weight is None else self.rstd * weight

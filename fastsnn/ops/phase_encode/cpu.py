@@ -11,7 +11,7 @@ def forward(images: torch.Tensor, T: int, K: int, weighted: bool) -> torch.Tenso
     """See reference.forward."""
     is_float = images.dtype != torch.uint8
     images = (images.float() if is_float else images).contiguous()
-    out = torch.empty((T, *images.shape), dtype=torch.float32)
+    out = images.new_empty((T, *images.shape), dtype=torch.float32)
     if images.numel():
         sizes = (T, images.numel(), K, is_float, weighted)
         arguments = library.PhaseEncodeArguments(images.data_ptr(), out.data_ptr(), *sizes)

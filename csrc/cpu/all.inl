@@ -1,0 +1,19 @@
+// Every kernel once, for the instruction set of the namespace that includes this file.
+#include "integrate_fire.inl"
+#include "phase_encode.inl"
+#include "attack_step.inl"
+#include "multiply.inl"
+#include "matrix.inl"
+#include "convolution.inl"
+#include "winograd.inl"
+#include "channels.inl"
+
+constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
+                             convolution_forward, convolution_backward, matrix, channel_sums, channel_affine,
+                             winograd_filters, winograd_planes,
+#if FASTSNN_BF16
+                             matrix_of<Bf16>, winograd_of<Bf16>
+#else
+                             nullptr, nullptr
+#endif
+};
