@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from . import __version__, doctor
 from .data import DATASETS
 from .models import BUILDERS
@@ -101,7 +103,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--retrain", action="store_true", help="train even where the cache has the weights")
 
     group = parser.add_argument_group("running")
-    add(group, "batch-size", int, "IMAGES", "images per batch when attacking and scoring")
+    text = "images per batch when attacking and scoring; auto: as many as are fast on a CPU or fit a GPU's memory,"
+    add(group, "batch-size", _images, "IMAGES|auto", f"{text} with --bn frozen only")
     add(group, "device", str, "cpu|cuda|cuda:N|auto", "where to compute; auto takes a GPU if there is one")
     text = "an empty or new folder for results.csv, accuracy.png and run.json (default: runs/<data>-<date>-<time>)"
     group.add_argument("--out", type=Path, metavar="FOLDER", help=text)
@@ -129,6 +132,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
         return _say(arguments, f"interrupted; {saved}; networks trained so far are in {weights.directory()}.", 130)
     except (FloatingPointError, OSError) as error:
         return _say(arguments, _sentence(error), 1)
+    except torch.OutOfMemoryError:
+        return _say(arguments, "the GPU's memory is too small; try a smaller --batch-size, or auto.", 1)
     _show(rows, out)
     return 0
 
@@ -147,6 +152,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if given["eps"] is not DEFAULTS["eps"]:
         given["eps"] = tuple(map(_budget, given["eps"]))
     return Settings(**given)
+
+
+def _images(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdigit() else text  # Settings says what is wrong with other words
 
 
 def _budget(text: str) -> float:

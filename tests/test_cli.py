@@ -37,7 +37,7 @@ def test_a_sweep_shows_its_table_and_says_where_the_files_are(capsys, tmp_path):
     out, err = capsys.readouterr()
     assert "sew_resnet18" in out and "results/results.csv" in out
     assert max(map(len, out.splitlines())) <= 80
-    assert "sew_resnet18 max: train: 40 images" in err and "sew_resnet18 avg: pgd, eps 16: done" in err
+    assert "sew_resnet18 max: train: 40 images" in err and "sew_resnet18 avg: pgd, 2 eps: done" in err
     rows = list(csv.DictReader((tmp_path / "results" / "results.csv").open()))
     assert len(rows) == 12
     assert all(row["accuracy"] == row["clean_accuracy"] for row in rows if row["eps_255"] == "0")

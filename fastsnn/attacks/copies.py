@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 import torch
 
-from ..engine.batch_size import halved_until_it_fits
+from ..engine.batch_size import first_try, halved_until_it_fits
 from ..ops.attack_step import default_batch_axis
 from .gradient import InputGradient
-
-_SAMPLES_ON_CPU = 16
 
 
 class Run(NamedTuple):
@@ -89,6 +87,4 @@ def _copies(independent: bool, origin: torch.Tensor, total: int) -> int:
     samples = origin.shape[default_batch_axis(origin)]
     if not independent or not samples:
         return 1
-    if not origin.is_cpu:
-        return total
-    return max(1, min(total, _SAMPLES_ON_CPU // samples))
+    return max(1, first_try(origin.device, total * samples) // samples)

@@ -76,8 +76,8 @@ class InputGradient:
 
     def outcome(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return, for each sample of x, whether it is misclassified and its cross-entropy; moves no statistics."""
-        with under_attack(self.module, "batch" if self.bn == "drift" else self.bn):
-            logits = self.network(x.detach().requires_grad_()).detach()
+        with torch.no_grad(), under_attack(self.module, "batch" if self.bn == "drift" else self.bn):
+            logits = self.network(x.detach())
         self._look_at(logits, y, differentiable=False)
         return logits.argmax(1) != y, cross_entropy(logits.float(), y, reduction="none")
 

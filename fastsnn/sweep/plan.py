@@ -39,7 +39,9 @@ class Settings:
         alpha: step of PGD on the encoded input, absolute (not in 1/255); 0.01 as in the paper.
         bn: batch norm while an attack is made: "frozen", "batch" or "drift", see attacks.under_attack.
         precision: of attacks and scores: "reference", "fp32" or "fast", see nn.precision. Training is always fp32.
-        batch_size: images per batch when attacking and scoring.
+        batch_size: images per batch when attacking and scoring; "auto" takes what is fast on a CPU, and on a GPU as
+            many as its memory holds, found by halving. On a CPU no result depends on it with bn="frozen" (and precision
+            "fp32" or "fast"); with batch statistics every result does, so that "auto" is refused.
         images: how many of the test images to attack, from the first; None for all.
         epochs: of training.
         train_batch_size: images per training step.
@@ -67,7 +69,7 @@ class Settings:
     alpha: float = 0.01
     bn: str = "frozen"
     precision: str = "fp32"
-    batch_size: int = 60
+    batch_size: int | str = 60
     images: int | None = None
     epochs: int = 4
     train_batch_size: int = 32
@@ -87,7 +89,7 @@ class Settings:
         for value in _several("eps", self.eps):
             if check.number("eps", value, at_least=0) > 255:
                 raise ValueError(f"eps is {value:g} (in 1/255), expected at most 255, the whole range of the input.")
-        for name in ("width", "batch_size", "epochs", "train_batch_size", "T", "K"):
+        for name in ("width", "epochs", "train_batch_size", "T", "K"):
             check.integer(name, getattr(self, name), at_least=1, at_most=16 if name == "K" else None)
         if self.images is not None:
             check.integer("images", self.images, at_least=1)
@@ -99,6 +101,14 @@ class Settings:
         check.one_of("schedule", self.schedule, SCHEDULES)
         check.one_of("bn", self.bn, BN_MODES)
         check.one_of("precision", self.precision, PRECISIONS)
+        if isinstance(self.batch_size, str):
+            check.one_of("batch_size", self.batch_size, ("auto",))
+            if self.bn != "frozen":
+                raise ValueError(
+                    f"batch_size is 'auto' with bn={self.bn!r}: results would depend on the machine; expected a number."
+                )
+        else:
+            check.integer("batch_size", self.batch_size, at_least=1)
         device(self.device)
 
 

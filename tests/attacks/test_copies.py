@@ -5,7 +5,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import fastsnn
-from fastsnn.attacks import PGD, copies, pgd
+from fastsnn.attacks import PGD, pgd
+from fastsnn.engine import batch_size
 
 from ..spikingjelly_networks import batch
 from .networks import settled
@@ -25,7 +26,7 @@ def net():
 
 @pytest.fixture(params=[1, 7, 1000], ids=["one by one", "some", "all in one pass"])
 def samples_per_pass(request, monkeypatch):
-    monkeypatch.setattr(copies, "_SAMPLES_ON_CPU", request.param)
+    monkeypatch.setattr(batch_size, "ON_CPU", request.param)
     return request.param
 
 
@@ -146,7 +147,7 @@ def test_an_empty_batch_comes_back_empty_from_several_budgets_and_restarts(net):
 
 def test_too_little_memory_halves_the_copies_and_goes_on(net, monkeypatch):
     (x, y), passes = batch(B=2), []
-    monkeypatch.setattr(copies, "_SAMPLES_ON_CPU", 1000)
+    monkeypatch.setattr(batch_size, "ON_CPU", 1000)
     forward = type(net).forward_sequence
 
     def small(self, x):
