@@ -152,7 +152,9 @@ def test_a_diverged_training_is_a_sentence(capsys, monkeypatch):
 def start(*flags):
     """Start `fastsnn sweep` as a process of its own; return it once it trains."""
     command = [sys.executable, "-c", "import sys; from fastsnn.cli import main; sys.exit(main())", "sweep", *flags]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    how = {"stderr": subprocess.PIPE, "text": True, "env": {**os.environ, "PYTHONUNBUFFERED": "1"}}
+    # tests started in the background inherit an ignored SIGINT
+    process = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **how)
     for line in process.stderr:
         if "train" in line:
             return process
