@@ -8,6 +8,7 @@ between. A whole network runs in this one layout, so that a GEMM sees its pixels
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -21,21 +22,22 @@ from ..ops.winograd import Filter, weight_gradient
 Dtypes = tuple[torch.dtype, torch.dtype]  # of a form's products, forward and of its gradient
 
 
-class Form:
+class Form(ABC):
     """A convolution rearranged; the classes below say how, and `name` is what `explain` calls them."""
 
     name: str
 
+    @abstractmethod
     def __init__(self, conv: nn.Conv2d, dtypes: Dtypes, shape: torch.Size):
-        raise NotImplementedError
+        """Rearrange the weights of `conv` for frames of `shape` [N, H, W, in]."""
 
+    @abstractmethod
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """[N, H, W, in] -> [N, h, w, out]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, grad: torch.Tensor) -> torch.Tensor:
         """[N, h, w, out] -> [N, H, W, in]."""
-        raise NotImplementedError
 
     def weight_gradient(self, conv: nn.Conv2d, frames: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
         """[N, H, W, in], [N, h, w, out] -> the gradient at the weight of `conv`, by torch."""

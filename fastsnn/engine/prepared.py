@@ -1,7 +1,7 @@
 """Turns a network into the fastest form with the same answers, layer by layer.
 
-`prepare(network, x)` gives a callable like the network. Where a spiking layer's weights are frozen, it looks at layer
-and shape, chooses a form (forms.py), rearranges the weights once, and keeps that for later calls.
+`prepare(network, x)` gives a callable like the network. It looks at every spiking layer and shape, chooses a form
+(forms.py) and rearranges the weights; where they are frozen, once, and keeps that for later calls.
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ def prepare(
     precision: str = "fp32",
     deterministic: bool = True,
 ) -> Prepared:
-    """Return `network` in the fastest form with the same answers, for passes with frozen weights.
+    """Return `network` in the fastest form with the same answers, for attacks and for training.
 
     The answers are those of precision "fp32" or "fast" (whichever is in force when it is called), up to the order in
-    which sums are added; under "reference", and where weights need gradients, the network runs as it is.
+    which sums are added; under "reference" the network runs as it is. A layer whose weights need gradients is prepared
+    anew at every call, in train mode, in float32 and on a CPU; elsewhere it runs as it is.
 
     Args:
         network: a module of this package, or a callable around one; prepared already, it is returned as it is.
@@ -109,7 +110,8 @@ class Prepared:
     """A network in its fastest form; call it as the network. Made by `prepare`.
 
     Rearranged weights are kept from call to call. Weights that are replaced or changed through torch's counted
-    operations are noticed; after a change behind torch's back (`.data`, fused optimizers) call `forget`. Attacks do.
+    operations are noticed; after a change behind torch's back (`.data`, fused optimizers) call `forget_changed`, as
+    attacks do.
     """
 
     def __init__(self, network: Callable[[torch.Tensor], torch.Tensor], deterministic: bool = True):
@@ -117,11 +119,6 @@ class Prepared:
         self._chosen: dict[tuple, _Chosen] = {}
         modules = network.named_modules() if isinstance(network, nn.Module) else ()
         self._names = {id(module): name for name, module in modules}
-
-    def forget(self) -> Prepared:
-        """Drop all rearranged weights, so that the next call reads the network's own; return self."""
-        self._chosen.clear()
-        return self
 
     def forget_changed(self) -> Prepared:
         """Drop the rearranged weights of layers that have other weights now, however they changed; return self."""

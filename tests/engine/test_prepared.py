@@ -287,13 +287,17 @@ def test_under_a_hook_on_all_modules_every_layer_is_called_as_such(net):
     assert prepared.explain() == []
 
 
-def test_rearranged_weights_are_kept_between_calls_and_forgotten_on_request(net):
+def test_rearranged_weights_are_kept_between_calls_until_they_are_found_to_have_changed(net):
     prepared, x = prepare(net), batch()[0]
     prepared(x)
     layers = [chosen.layer for chosen in prepared._chosen.values()]
     prepared(x)
     assert len(layers) == 20 and [chosen.layer for chosen in prepared._chosen.values()] == layers
-    assert prepared.forget().explain() == []
+    assert [chosen.layer for chosen in prepared.forget_changed()._chosen.values()] == layers
+    net.layer1[0].conv1.weight.data.mul_(-1)  # which torch does not count
+    net.layer2[0].bn1.running_mean.data.add_(1)
+    left = {row.name for row in prepared.forget_changed().explain()}
+    assert len(left) == 18 and not left & {"layer1.0.conv1", "layer2.0.conv1"}
 
 
 def test_a_network_goes_when_its_last_name_goes():
