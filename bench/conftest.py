@@ -1,4 +1,7 @@
-"""The `compare` fixture: times a candidate against a baseline, A B A B, after their answers were compared."""
+"""The fixtures `compare` and `compare_memory`, and the table at the end.
+
+`compare` times a candidate against a baseline, A B A B, after their answers were compared.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-import torch
 
-from fastsnn.sweep import machine as describe
+from .machine import machine
 
-_ROWS: list[tuple[str, float, float, str]] = []
+_ROWS: list[tuple[str, float, float, str, str]] = []  # name, ours, theirs, unit, note
 
 
 def pytest_addoption(parser):
@@ -54,27 +56,31 @@ def compare(benchmark, request, smoke):
         benchmark.extra_info.update(
             candidate_seconds=ours, baseline_seconds=theirs, ratio=theirs / ours, machine=machine(), note=note(ours)
         )
-        _ROWS.append((request.node.name.removeprefix("test_"), ours, theirs, note(ours)))
+        _ROWS.append((request.node.name.removeprefix("test_"), ours * 1e3, theirs * 1e3, "ms", note(ours)))
         return theirs / ours
 
     return run
 
 
-def machine() -> str:
-    """Name the processor, the threads and the versions that a number belongs to."""
-    about, versions = describe.describe(), describe.versions()
-    return (
-        f"{about['processor']}, {', '.join(about['instruction_sets'][:1])}, {torch.get_num_threads()} threads; "
-        f"torch {versions['torch']}, SpikingJelly {versions['spikingjelly']}"
-    )
+@pytest.fixture
+def compare_memory(benchmark, request):
+    """Return a function that compares the bytes that two functions return; the benchmark's own seconds mean nothing."""
+
+    def run(candidate: Callable[[], int], baseline: Callable[[], int]):
+        theirs, ours = baseline(), benchmark.pedantic(candidate, rounds=1)
+        about = {"candidate_bytes": ours, "baseline_bytes": theirs, "ratio": theirs / ours, "machine": machine()}
+        benchmark.extra_info.update(about)
+        _ROWS.append((request.node.name.removeprefix("test_"), ours / 2**20, theirs / 2**20, "MiB", ""))
+
+    return run
 
 
 def pytest_terminal_summary(terminalreporter):
     if not _ROWS:
         return
     write = terminalreporter.write_line
-    terminalreporter.section("speed: best of the rounds, candidate and baseline in turn, answers equal")
+    terminalreporter.section("candidate and baseline in turn, best of the rounds, answers compared first")
     write(machine())
-    write(f"{'candidate vs baseline':<74} {'ms':>9} {'ms':>9} {'ratio':>7}")
-    for name, ours, theirs, note in _ROWS:
-        write(f"{name:<74} {ours * 1e3:>9.3f} {theirs * 1e3:>9.3f} {theirs / ours:>6.1f}x  {note}")
+    write(f"{'candidate vs baseline':<68} {'ours':>10} {'theirs':>10}     {'ratio':>7}")
+    for name, ours, theirs, unit, note in _ROWS:
+        write(f"{name:<68} {ours:>10.3f} {theirs:>10.3f} {unit:<3} {theirs / ours:>6.1f}x  {note}".rstrip())
