@@ -49,7 +49,7 @@ def integrate_fire(
         shift: summand per channel [C].
         residual: like x_seq, combined with the spikes s by `junction`.
         junction: "add" s + r, "and" s * r, "iand" r * (1 - s), "and_not" s * (1 - r).
-        backend: "reference", "cpu", "triton", or None for the best that works on x_seq's device.
+        backend: "reference", "cpu", "triton", "cuda", or None for the best that works on x_seq's device.
 
     Returns:
         Spikes (0 or 1), or the junction's output, in the shape and dtype of x_seq.
@@ -134,7 +134,7 @@ def phase_encode(
         weighted: give the spike at step t the weight 2^-(1 + t mod K), as in the paper's text (its code does not).
         straight_through: let the gradient through as if every step were the image itself (times its weight); without
             it the result is cut from the graph, as every encoder of SpikingJelly is.
-        backend: "reference", "cpu", "triton", or None for the best that works.
+        backend: "reference", "cpu", "triton", "cuda", or None for the best that works.
 
     Returns:
         float32 spikes [T, *images.shape].
@@ -170,7 +170,7 @@ def attack_step(
         alpha: step, at least 0: a number, or one per sample [B].
         batch_axis: axis of the samples, 0 or 1; None means 1 for 5-D (encoded) x, else 0.
         exact: round inwards, so that |result - origin| <= eps holds exactly; without it, plain float32 rounding.
-        backend: "reference", "cpu", "triton", or None for the best that works.
+        backend: "reference", "cpu", "triton", "cuda", or None for the best that works.
 
     Returns:
         The next iterate, like x, cut from the graph.

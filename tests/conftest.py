@@ -2,6 +2,7 @@
 
 import os
 import random
+from pathlib import Path
 
 # Before torch is imported: threads that spin while they wait make a busy machine ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -10,6 +11,11 @@ import hypothesis
 import numpy
 import pytest
 import torch
+
+from fastsnn.ops import library
+
+if path := os.environ.get("FASTSNN_TEST_CPU_LIBRARY"):  # see test_sanitizers.py
+    library.LIBRARY = Path(path)
 
 hypothesis.settings.register_profile(
     "fastsnn",

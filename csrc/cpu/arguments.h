@@ -1,51 +1,8 @@
-// What Python hands to the kernels: plain structs of pointers and numbers, mirrored field by field
-// in fastsnn/ops/library.py. No torch headers: one binary serves every torch.
+// What Python hands to the CPU's products, mirrored field by field in fastsnn/ops/library.py.
 #pragma once
-#include <cstdint>
+#include "../arguments.h"
 
 namespace fastsnn {
-
-enum Storage : int32_t { FLOAT32 = 0, BFLOAT16 = 1 };
-enum Charge : int32_t { INTEGRATE = 0, LEAK_DECAY_INPUT = 1, LEAK_ONLY = 2 };
-enum Junction : int32_t { NONE = 0, ADD = 1, AND = 2, IAND = 3, AND_NOT = 4 };
-enum Surrogate : int32_t { ATAN = 0, SIGMOID = 1, TRIANGLE = 2, RECTANGLE = 3 };
-
-// Tensors are [T, neurons], dense; neuron i belongs to channel (i / channel_inner) % channels.
-struct IntegrateFire {
-  const void* x;          // input current
-  const float* v_init;    // [neurons] or null: start at v_reset (0 for soft reset)
-  const float* scale;     // [channels] or null
-  const float* shift;     // [channels] or null
-  const void* residual;   // like x, or null without a junction
-  void* out;              // forward: spikes or junction output; like x
-  const void* grad_out;   // backward: gradient at `out`
-  void* grad_x;           // backward: gradient at x, or at scale*x+shift where !through_affine
-  float* grad_v_init;     // [neurons] or null
-  void* grad_residual;    // like x, or null
-  int64_t steps, neurons, channels, channel_inner;
-  double alpha;           // width of the surrogate, in double as torch keeps a Python scalar
-  float v_threshold, v_reset, tau;
-  int32_t storage, charge, junction, surrogate, hard_reset, detach_reset, through_affine;
-};
-
-struct PhaseEncode {
-  const void* images;  // [pixels] uint8, or float in [0, 1]
-  void* out;           // [T, pixels] float32
-  int64_t steps, pixels;
-  int32_t period, is_float, weighted;
-};
-
-// One attack iteration on dense tensors; sample of element i is (i / sample_inner) % samples.
-struct AttackStep {
-  const float* x;
-  const float* origin;
-  const float* gradient;
-  const float* eps;    // [samples]
-  const float* alpha;  // [samples]
-  float* out;
-  int64_t elements, samples, sample_inner;
-  int32_t exact;  // round inwards, so that |out - origin| <= eps holds in exact arithmetic
-};
 
 // Panels of bfloat16 (of the kernels that say so) hold pairs of inputs: [..., inputs / 2, 32, 2].
 

@@ -37,8 +37,8 @@ inline float charged(float v, float x, float rest, float tau) {
 }
 
 inline float exponential(float x) {  // within 2 ulp on [-87, 88]; plain arithmetic, so it vectorises
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 88.0f ? 88.0f : x;
+  x = x > -87.0f ? x : -87.0f;  // NaN too: it has no integer
+  x = x < 88.0f ? x : 88.0f;
   const float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;  // nearest integer
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;

@@ -1,6 +1,7 @@
 """The compiled CPU kernels (csrc/cpu), loaded with ctypes and run on torch's own threads.
 
-The one file of the package that touches ctypes. The structs mirror csrc/cpu/arguments.h field by field.
+The one file of the package that touches ctypes. The structs mirror csrc/arguments.h and csrc/cpu/arguments.h field by
+field.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ LIBRARY = Path(__file__).parent.parent / "_cpu.so"
 
 
 class IntegrateFireArguments(ctypes.Structure):
-    """`struct IntegrateFire` of arguments.h."""
+    """`struct IntegrateFire` of csrc/arguments.h."""
 
     _fields_ = [
         *((name, c_void_p) for name in ("x", "v_init", "scale", "shift", "residual", "out")),
-        *((name, c_void_p) for name in ("grad_out", "grad_x", "grad_v_init", "grad_residual")),
+        *((name, c_void_p) for name in ("grad_out", "grad_x", "grad_v_init", "grad_residual", "notes", "tally")),
         *((name, c_int64) for name in ("steps", "neurons", "channels", "channel_inner")),
         ("alpha", c_double),
         *((name, c_float) for name in ("v_threshold", "v_reset", "tau")),
@@ -32,7 +33,7 @@ class IntegrateFireArguments(ctypes.Structure):
 
 
 class PhaseEncodeArguments(ctypes.Structure):
-    """`struct PhaseEncode` of arguments.h."""
+    """`struct PhaseEncode` of csrc/arguments.h."""
 
     _fields_ = [
         *((name, c_void_p) for name in ("images", "out")),
@@ -42,7 +43,7 @@ class PhaseEncodeArguments(ctypes.Structure):
 
 
 class AttackStepArguments(ctypes.Structure):
-    """`struct AttackStep` of arguments.h."""
+    """`struct AttackStep` of csrc/arguments.h."""
 
     _fields_ = [
         *((name, c_void_p) for name in ("x", "origin", "gradient", "eps", "alpha", "out")),

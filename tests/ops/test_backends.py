@@ -7,15 +7,17 @@ import torch
 from fastsnn import functional
 from fastsnn.ops import backends, library
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+OP, CPU, CUDA = "integrate_fire", torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)
 def first_use():
     """Let every test be the first to ask which backend is best."""
     backends._best.cache_clear()
+    backends._say.cache_clear()
     yield
     backends._best.cache_clear()
+    backends._say.cache_clear()
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def without_triton(monkeypatch):
 
 def test_none_chooses_the_compiled_kernels_and_says_so_once(caplog):
     with caplog.at_level(logging.INFO, logger="fastsnn"):
-        assert [backends.choose(None, CPU) for _ in range(3)] == ["cpu"] * 3
+        assert [backends.choose(OP, None, CPU) for _ in range(3)] == ["cpu"] * 3
     assert [record.getMessage() for record in caplog.records if record.name == "fastsnn"] == [
         "fastsnn runs its 'cpu' kernels on cpu tensors"
     ]
@@ -35,20 +37,20 @@ def test_none_chooses_the_compiled_kernels_and_says_so_once(caplog):
 @pytest.mark.parametrize("name", ["reference", "cpu"])
 def test_a_named_backend_that_can_run_is_the_one_that_runs(name):
     assert backends.unavailable(name, CPU) == ""
-    assert backends.choose(name, CPU) == name
+    assert backends.choose(OP, name, CPU) == name
 
 
 def test_an_unknown_name_is_refused_with_the_known_and_the_near_ones():
     with pytest.raises(
         ValueError, match=r"backend is 'trition', expected one of 'reference', 'cpu', 'triton'.*'triton'\?"
     ):
-        backends.choose("trition", CPU)
+        backends.choose(OP, "trition", CPU)
 
 
 @pytest.mark.parametrize("name", [1, True, ["cpu"], "", b"cpu"])
 def test_a_name_that_is_no_name_is_refused_too(name):
     with pytest.raises(ValueError, match="backend is "):
-        backends.choose(name, CPU)
+        backends.choose(OP, name, CPU)
 
 
 @pytest.mark.parametrize(
@@ -63,21 +65,21 @@ def test_a_named_backend_on_the_wrong_device_never_falls_back(monkeypatch, name,
         pytest.skip("triton is not installed")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(RuntimeError, match=f"backend='{name}' cannot run here: {reason}.*Use backend=None"):
-        backends.choose(name, device)
+        backends.choose(OP, name, device)
 
 
 def test_without_triton_the_reason_says_how_to_get_it(without_triton):
     with pytest.raises(
         RuntimeError, match=r"backend='triton' cannot run here: triton is not installed .*pip install triton"
     ):
-        backends.choose("triton", CUDA)
+        backends.choose(OP, "triton", CUDA)
 
 
 def test_without_triton_a_gpu_gets_the_reference_and_one_warning(without_triton):
     with pytest.warns(
         UserWarning, match="slower reference implementation on cuda tensors: triton is not installed"
     ) as seen:
-        assert [backends.choose(None, CUDA) for _ in range(3)] == ["reference"] * 3
+        assert [backends.choose(OP, None, CUDA) for _ in range(3)] == ["reference"] * 3
     assert len(seen) == 1
 
 

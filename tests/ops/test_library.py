@@ -14,7 +14,8 @@ from fastsnn.ops.winograd import Filter
 
 from . import cases
 
-HEADER = Path(__file__).parents[2] / "csrc" / "cpu" / "arguments.h"
+CSRC = Path(__file__).parents[2] / "csrc"
+HEADERS = "".join((CSRC / name).read_text() for name in ("arguments.h", "cpu/arguments.h"))
 
 
 @pytest.fixture
@@ -25,11 +26,13 @@ def reload(monkeypatch):
         monkeypatch.setattr(library, "LIBRARY", path)
         library._load.cache_clear()
         backends._best.cache_clear()
+        backends._say.cache_clear()
 
     yield use
     monkeypatch.undo()
     library._load.cache_clear()
     backends._best.cache_clear()
+    backends._say.cache_clear()
 
 
 # Without a usable library
@@ -101,7 +104,7 @@ def test_the_library_is_built_and_loads():
 )
 def test_the_structs_mirror_the_header_field_by_field(struct, mirror):
     types = {"int64_t": ctypes.c_int64, "int32_t": ctypes.c_int32, "float": ctypes.c_float, "double": ctypes.c_double}
-    body = re.search(rf"struct {struct} {{(.*?)}};", HEADER.read_text(), re.DOTALL)[1]
+    body = re.search(rf"struct {struct} {{(.*?)}};", HEADERS, re.DOTALL)[1]
     fields = []
     for declaration in re.sub(r"//.*", "", body).split(";"):
         if declaration.strip():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from .. import backends, check, layout
-from . import cpu, reference
 
 _LIBRARY = torch.library.Library("fastsnn", "FRAGMENT")
 _LIBRARY.define(
@@ -61,12 +60,7 @@ def per_sample(name: str, value: float | torch.Tensor, x: torch.Tensor, batch_ax
 def _forward(x, origin, gradient, eps, alpha, batch_axis, exact, backend):
     x = layout.dense(x)
     inputs = (x, layout.like(origin, x), layout.like(gradient, x), eps, alpha, batch_axis, exact)
-    backend = backends.choose(backend, x.device)
-    if backend == "triton":
-        from . import triton  # imported only where it is used
-
-        return triton.forward(*inputs)
-    return (cpu if backend == "cpu" else reference).forward(*inputs)
+    return backends.implementation("attack_step", backend, x.device).forward(*inputs)
 
 
 def _forward_fake(x, *_):

@@ -11,7 +11,6 @@ from torch.autograd import forward_ad
 
 from .. import backends, check, dispatcher, layout
 from ..differentiable_once import differentiable_once
-from . import cpu, reference
 from .neuron import JUNCTIONS, Neuron
 
 _TENSORS = "Tensor x_seq, Tensor? v_init, Tensor? scale, Tensor? shift, Tensor? residual, str? junction"
@@ -132,12 +131,8 @@ def _gradients(ctx, grad_out):
 
 
 def _backend(name: str | None, device: torch.device):
-    name = backends.choose(name, device)  # here, not in integrate_fire: torch.compile does not trace into an op
-    if name == "triton":
-        from . import triton  # imported only where it is used: importing Triton takes a while
-
-        return triton
-    return cpu if name == "cpu" else reference
+    # here, not in integrate_fire: torch.compile does not trace into an op
+    return backends.implementation("integrate_fire", name, device)
 
 
 def _forward(x_seq, v_init, scale, shift, residual, junction, *constants):

@@ -5,15 +5,9 @@ from __future__ import annotations
 import torch
 
 from .. import library
+from . import compiled
 
 
 def forward(images: torch.Tensor, T: int, K: int, weighted: bool) -> torch.Tensor:
     """See reference.forward."""
-    is_float = images.dtype != torch.uint8
-    images = (images.float() if is_float else images).contiguous()
-    out = images.new_empty((T, *images.shape), dtype=torch.float32)
-    if images.numel():
-        sizes = (T, images.numel(), K, is_float, weighted)
-        arguments = library.PhaseEncodeArguments(images.data_ptr(), out.data_ptr(), *sizes)
-        library.run("phase_encode", arguments)
-    return out
+    return compiled.forward(lambda arguments: library.run("phase_encode", arguments), images, T, K, weighted)

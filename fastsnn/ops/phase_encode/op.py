@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from .. import backends, check
-from . import cpu, reference
 
 _LIBRARY = torch.library.Library("fastsnn", "FRAGMENT")
 _LIBRARY.define("phase_encode(Tensor images, int T, int K, bool weighted, str? backend) -> Tensor")
@@ -51,15 +50,12 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def _forward(images, T, K, weighted, backend):
-    if images.is_floating_point() and images.numel() and not bool(((images >= 0) & (images <= 1)).all()):
+    capturing = images.is_cuda and torch.cuda.is_current_stream_capturing()  # no value can be looked at then
+    checks = images.is_floating_point() and images.numel() and not capturing
+    if checks and not bool(((images >= 0) & (images <= 1)).all()):
         low, high = images.min().item(), images.max().item()
         raise ValueError(f"images has values from {low:g} to {high:g}, expected floats in [0, 1] or uint8 pixels.")
-    backend = backends.choose(backend, images.device)
-    if backend == "triton":
-        from . import triton  # imported only where it is used
-
-        return triton.forward(images, T, K, weighted)
-    return (cpu if backend == "cpu" else reference).forward(images, T, K, weighted)
+    return backends.implementation("phase_encode", backend, images.device).forward(images, T, K, weighted)
 
 
 def _forward_fake(images, T, K, weighted, backend):
