@@ -1,6 +1,8 @@
 """The `fastsnn` command.
 
-    fastsnn sweep     train, attack, and show the accuracies
+    fastsnn sweep     train, attack, and show the accuracies; go on where it was interrupted
+    fastsnn report    a page with the figures and tables of one or several sweeps
+    fastsnn export    a sweep's results as CSV, Parquet or JSON
     fastsnn doctor    what is installed, what runs, and whether it computes rightly
 
 Exit codes: 0 done, 1 a check or a computation failed, 2 refused before any work, 130 interrupted.
@@ -24,22 +26,40 @@ import torch
 from . import __version__, doctor
 from .data import DATASETS
 from .models import BUILDERS
-from .sweep import Row, Settings, default_out, prepare, report, sweep, weights
-from .sweep.folder import FIGURE, RECORD, RESULTS
+from .sweep import (
+    Ledger,
+    LedgerError,
+    Settings,
+    default_out,
+    export,
+    folder,
+    plan,
+    plan_file,
+    prepare,
+    report,
+    sweep,
+    weights,
+)
+from .sweep.engines import ENGINES
+from .sweep.estimate import estimate
+from .sweep.folder import FIGURE, RESULTS
+from .sweep.ledger import FILE
 from .sweep.plan import DEFAULTS
-from .sweep.progress import Bars, Lines, Silent
+from .sweep.progress import Bars, JsonLines, Lines, Silent
 
 _SWEEP = """\
 Train networks, attack every test image with every attack and budget, and show the accuracies. By default: SEW-ResNet18
 with max and with average pooling on handwritten digits; a few minutes on two cores without a GPU. Trained weights are
-cached in $FASTSNN_CACHE (by default ~/.cache/fastsnn), so that the next sweep over the same networks skips training."""
+cached in $FASTSNN_CACHE (by default ~/.cache/fastsnn), so that the next sweep over the same networks skips training.
+Every result is saved as soon as it is there: after an interruption the same command goes on from where it was. A plan
+is a TOML file whose keys are these flags, e.g. eps = [2, 4] and pool = "avg"; flags given beside it take precedence."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name; None takes sys.argv) and return its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        return arguments.run_command(arguments)
     except KeyboardInterrupt:
         return _say(arguments, "interrupted; there was nothing to save.", 130)
 
@@ -57,39 +77,52 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     brief = "train networks, attack them over a range of budgets, show the accuracies"
     _add_flags(commands.add_parser("sweep", help=brief, description=_SWEEP, allow_abbrev=False))
+    brief = "write one HTML page with the figures, tables and pictures of sweeps"
+    _add_report_flags(
+        commands.add_parser("report", help=brief, description=f"{brief.capitalize()}.", allow_abbrev=False)
+    )
+    brief = "write a sweep's results as CSV, Parquet or JSON"
+    _add_export_flags(
+        commands.add_parser("export", help=brief, description=f"{brief.capitalize()}.", allow_abbrev=False)
+    )
     brief = "show versions, devices and backends, and check every kernel against the reference"
     command = commands.add_parser("doctor", help=brief, description=f"{brief.capitalize()}.", allow_abbrev=False)
-    command.set_defaults(run=lambda _: doctor.main())
+    command.set_defaults(run_command=lambda _: doctor.main())
     return parser
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     """Give `fastsnn sweep` its flags; their defaults are those of Settings."""
 
-    def add(group, flag: str, kind: type, metavar: str, text: str, field: str | None = None) -> None:
-        field = field or flag.replace("-", "_")
+    def add(group, flag: str, kind: type, metavar: str, text: str) -> None:
+        field = {plan_file.flag(name): name for name in DEFAULTS}[flag]
         default = DEFAULTS[field]
         many = {"nargs": "+"} if isinstance(default, tuple) else {}
         shown = "all" if default is None else " ".join(map(str, default)) if many else default
         text = f"{text} (default: {shown})"
-        group.add_argument(f"--{flag}", dest=field, default=default, type=kind, metavar=metavar, help=text, **many)
+        group.add_argument(f"--{flag}", dest=field, type=kind, metavar=metavar, help=text, **many)
 
+    text = "a TOML file with any of the flags below; without one, the flags alone say what to do"
+    parser.add_argument("plan", nargs="?", type=Path, metavar="plan.toml", help=text)
     group = parser.add_argument_group("networks and data (lists with spaces or commas)")
     add(group, "data", str, "NAME", f"data set: {', '.join(DATASETS)}")
     add(group, "models", str, "NAME", f"networks: {', '.join(BUILDERS)}")
     add(group, "width", int, "PLANES", "planes of the first stage, doubled in each later one; 64 as published")
-    add(group, "pool", str, "max|avg", "pooling in the stem; a network is trained for each", field="pools")
+    add(group, "pool", str, "max|avg", "pooling in the stem; a network is trained for each")
     add(group, "T", int, "STEPS", "time steps of the phase code, which turns the K bits of a pixel into spikes")
     add(group, "K", int, "PHASES", "phases of the phase code, 1 to 16")
 
     group = parser.add_argument_group("attacks")
     add(group, "attacks", str, "fgsm|pgd", "attacks to make")
     add(group, "eps", str, "EPS", "budgets in 1/255 of the encoded input, whose spikes are 0 or 1; 0 to 255")
-    add(group, "steps", int, "N", "iterations of PGD")
+    add(group, "steps", str, "N", "iterations of PGD")
+    add(group, "restarts", str, "N", "random starts of PGD, of which the worst counts for each image")
     add(group, "alpha", float, "STEP", "step of PGD on the encoded input, absolute (not in 1/255), as in the paper")
     add(group, "images", int, "N", "attack the first N test images only")
     text = "batch norm while an attack is made: running statistics, the batch's, or the paper's train mode"
     add(group, "bn", str, "frozen|batch|drift", f"{text}, in which every pass moves the running ones")
+    text = "what the attacker takes for a spike's gradient: atan, sigmoid, triangle or rectangle, and its alpha"
+    add(group, "surrogate", str, "SHAPE:ALPHA", text)
     text = "of attacks and scores (training is always fp32): SpikingJelly's order of operations bit for bit,"
     add(group, "precision", str, "reference|fp32|fast", f"{text} float32 with layers fused, or bfloat16 products")
 
@@ -99,80 +132,193 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add(group, "lr", float, "RATE", "Adam's learning rate, at the start")
     add(group, "schedule", str, "constant|cosine", "of the learning rate: constant as in the paper, or falling to 0")
     add(group, "weight-decay", float, "L2", "Adam's L2 penalty")
-    add(group, "seed", int, "N", "of initial weights, order of training images, and PGD's random starts")
+    text = "of initial weights, order of training images, and PGD's random starts; a network is trained for each"
+    add(group, "seed", str, "N", text)
     group.add_argument("--retrain", action="store_true", help="train even where the cache has the weights")
 
     group = parser.add_argument_group("running")
     text = "images per batch when attacking and scoring; auto: as many as are fast on a CPU or fit a GPU's memory,"
     add(group, "batch-size", _images, "IMAGES|auto", f"{text} with --bn frozen only")
     add(group, "device", str, "cpu|cuda|cuda:N|auto", "where to compute; auto takes a GPU if there is one")
-    text = "an empty or new folder for results.csv, accuracy.png and run.json (default: runs/<data>-<date>-<time>)"
+    text = "local (this process; with --device auto or cuda a process for each of several GPUs) or a Ray cluster"
+    group.add_argument("--engine", choices=ENGINES, default="local", help=f"{text} (default: local)")
+    text = "of the Ray cluster; by default what RAY_ADDRESS names, else one is started on this machine"
+    group.add_argument("--address", metavar="HOST:PORT", help=text)
+    text = (
+        "a new folder, or that of a sweep to go on with (default: runs/<plan's name>, or runs/<data>-<hash of flags>)"
+    )
     group.add_argument("--out", type=Path, metavar="FOLDER", help=text)
-    group.add_argument("--quiet", action="store_true", help="no progress, only the table")
-    parser.set_defaults(run=_sweep)
+    group.add_argument("--dry-run", action="store_true", help="only show the cells, and how long they may take")
+    text = "auto (bars on a terminal, else lines), bars, lines, json (an object per event, on stderr) or none"
+    group.add_argument("--progress", choices=("auto", *_PROGRESS), default="auto", help=f"{text} (default: auto)")
+    group.add_argument(
+        "--quiet", action="store_const", const="none", dest="progress", help="the same as --progress none"
+    )
+    parser.set_defaults(run_command=_sweep)
+
+
+def _add_export_flags(parser: argparse.ArgumentParser) -> None:
+    """Give `fastsnn export` its flags."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a sweep")
+    text = "csv (a line per cell), parquet (the same; needs the extra parquet) or json (an object per network)"
+    parser.add_argument("--format", choices=export.FORMATS, default="csv", help=f"{text} (default: csv)")
+    text = "also every image of every cell (csv and parquet)"
+    parser.add_argument("--samples", action="store_true", help=text)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (default: RUN/results.<format>)")
+    parser.set_defaults(run_command=_export)
+
+
+def _add_report_flags(parser: argparse.ArgumentParser) -> None:
+    """Give `fastsnn report` its flags."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the folder of a sweep")
+    text = "where report.html and figures/ go (default: the folder of the first sweep)"
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=text)
+    parser.add_argument("--no-pictures", action="store_true", help="do not attack a few images anew to show them")
+    parser.set_defaults(run_command=_report)
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
     try:
         settings = _settings(arguments)
-        out = arguments.out or default_out(settings)
+        out = arguments.out or default_out(settings, arguments.plan)
+        if arguments.dry_run:
+            return _dry_run(settings, out)
         prepare(settings, out)
     except (ValueError, TypeError, ImportError, OSError) as error:
         return _say(arguments, _sentence(error), 2)
-    rows: list[Row] = []
     try:
-        with _progress(arguments.quiet) as progress:
-            progress.say(f"networks: {len(settings.models) * len(settings.pools)}; results go to {out}")
-            for done in sweep(settings, out, progress, retrain=arguments.retrain):
-                rows += done.rows
+        with _progress(arguments.progress) as progress:
+            progress.say(f"networks: {len(plan.networks(settings))}; results go to {out}")
+            how = {"engine_name": arguments.engine, "address": arguments.address, "retrain": arguments.retrain}
+            for _ in sweep(settings, out, progress, **how):
+                pass
     except KeyboardInterrupt:
-        saved = (
-            f"{len(rows)} rows are in {out / RESULTS}" if rows else "no attack was finished, so there are no results"
-        )
-        return _say(arguments, f"interrupted; {saved}; networks trained so far are in {weights.directory()}.", 130)
-    except (FloatingPointError, OSError) as error:
+        return _say(arguments, f"interrupted; {_saved(out)}", 130)
+    except (FloatingPointError, LedgerError, ImportError, OSError) as error:
         return _say(arguments, _sentence(error), 1)
     except torch.OutOfMemoryError:
         return _say(arguments, "the GPU's memory is too small; try a smaller --batch-size, or auto.", 1)
-    _show(rows, out)
+    _show(out)
     return 0
 
 
-def _progress(quiet: bool) -> Silent:
-    if quiet:
-        return Silent()
-    return Bars() if sys.stderr.isatty() else Lines()
+def _saved(out: Path) -> str:
+    """Return what an interrupted sweep leaves, and how to go on."""
+    with Ledger.read(out) as ledger:
+        count = len(ledger.results())
+    cells = f"{count} cells are in {out / FILE}" if count else "no cell was finished"
+    return f"{cells}, networks trained so far in {weights.directory()}; the same command goes on from there."
+
+
+def _dry_run(settings: Settings, out: Path) -> int:
+    """Print the cells, how many there are, and how long they may take."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("network", "attack", "bn", "surrogate", "steps", "restarts", "eps (1/255)"):
+        table.add_column(name, overflow="fold")
+    found = plan.networks(settings)
+    for network in found:
+        for cells in plan.passes(settings, network):
+            one = cells[0]
+            how = (one.attack, one.bn, one.surrogate, str(one.steps), str(one.restarts))
+            table.add_row(str(network), *how, " ".join(f"{cell.eps:g}" for cell in cells))
+    Console(highlight=False).print(table)
+    print("measuring ...", file=sys.stderr, flush=True)
+    measured = {}
+    for network in found:  # seeds and poolings take the same time
+        alike = (network.data, network.model)
+        measured[alike] = measured.get(alike) or estimate(settings, network)
+    estimates = [measured[network.data, network.model] for network in found]
+    training, attacks = (sum(getattr(one, name) for one in estimates) for name in ("training", "attacks"))
+    cells = sum(one.cells for one in estimates)
+    print(f"{cells} cells of {len(found)} networks; on this machine about {_duration(attacks)} to attack", end="")
+    print(f", and {_duration(training)} to train before" if training else ", trained already", end="")
+    print(f". Nothing was written; without --dry-run results go to {out}.")
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    for name, unit in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    missing = folder.missing_packages()
+    if missing:
+        return _say(arguments, missing, 2)
+    from .report import write
+
+    try:
+        written = write(arguments.runs, arguments.out or arguments.runs[0], with_pictures=not arguments.no_pictures)
+    except (LedgerError, OSError) as error:
+        return _say(arguments, _sentence(error), 2)
+    print(f"{written[0]}: open it in a browser; it needs nothing else")
+    print(f"{len(written) - 1} figures as PNG and PDF are in {written[0].parent / 'figures'}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    try:
+        file = arguments.out or arguments.run / f"results.{arguments.format}"
+        with Ledger.read(arguments.run) as ledger:
+            written = export.write(ledger, file, arguments.format, samples=arguments.samples)
+    except (LedgerError, ImportError, ValueError, OSError) as error:
+        return _say(arguments, _sentence(error), 2)
+    for path in written:
+        print(path)
+    return 0
+
+
+_PROGRESS = {"bars": Bars, "lines": Lines, "json": JsonLines, "none": Silent}
+
+
+def _progress(name: str) -> Silent:
+    return _PROGRESS["bars" if sys.stderr.isatty() else "lines"]() if name == "auto" else _PROGRESS[name]()
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    given = {name: getattr(arguments, name) for name in DEFAULTS}
+    """Return the plan's settings, over which those on the command line take precedence."""
+    settings = {} if arguments.plan is None else plan_file.read(arguments.plan)
     for name, default in DEFAULTS.items():
-        if isinstance(default, tuple) and given[name] is not default:
-            given[name] = tuple(item for text in given[name] for item in text.split(",") if item)
-    if given["eps"] is not DEFAULTS["eps"]:
-        given["eps"] = tuple(map(_budget, given["eps"]))
-    return Settings(**given)
+        given = getattr(arguments, name)
+        if given is None:
+            continue
+        if isinstance(default, tuple):
+            given = tuple(item for text in given for item in text.split(",") if item)
+            kind = {"eps": float, "steps": int, "restarts": int, "seeds": int}.get(name, str)
+            given = tuple(_number(plan_file.flag(name), text, kind) for text in given)
+        settings[name] = given
+    return Settings(**settings)
 
 
 def _images(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text  # Settings says what is wrong with other words
 
 
-def _budget(text: str) -> float:
+def _number(flag: str, text: str, kind: type) -> str | int | float:
     try:
-        return float(text)
+        return kind(text)
     except ValueError:
-        raise ValueError(f"eps holds {text!r}, expected numbers (in 1/255).") from None
+        unit = " (in 1/255)" if flag == "eps" else ""
+        raise ValueError(f"{flag} holds {text!r}, expected {'whole ' if kind is int else ''}numbers{unit}.") from None
 
 
-def _show(rows: list[Row], out: Path) -> None:
+def _show(out: Path) -> None:
     """Print the tables, and where the files are."""
     from rich.console import Console
 
+    with Ledger.read(out) as ledger:
+        rows = ledger.results()
     console = Console(highlight=False)
     for table in report.tables(rows):
         console.print(table)
-    for name, text in ((RESULTS, "every row"), (FIGURE, "accuracy over eps"), (RECORD, "settings, machine, times")):
+    about = ((RESULTS, "every cell"), (FIGURE, "accuracy over eps"), (FILE, "every image, settings, machine, times"))
+    for name, text in about:
         print(f"{out / name}: {text}")
 
 
@@ -180,7 +326,7 @@ def _sentence(error: Exception) -> str:
     """Return what an exception says, as a sentence."""
     strerror, filename = getattr(error, "strerror", None), getattr(error, "filename", None)
     text = f"{filename}: {strerror}" if strerror and filename else str(error)
-    return text if text.endswith((".", '"')) else f"{text}."
+    return text if text.endswith((".", "?", '"')) else f"{text}."
 
 
 def _say(arguments: argparse.Namespace, sentence: str, code: int) -> int:

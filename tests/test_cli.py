@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 import fastsnn
 from fastsnn import cli, data
-from fastsnn.sweep import folder, weights
+from fastsnn.sweep import Ledger, folder, weights
 
 from .sweep import tiny
 
@@ -37,7 +38,7 @@ def test_a_sweep_shows_its_table_and_says_where_the_files_are(capsys, tmp_path):
     out, err = capsys.readouterr()
     assert "sew_resnet18" in out and "results/results.csv" in out
     assert max(map(len, out.splitlines())) <= 80
-    assert "sew_resnet18 max: train: 40 images" in err and "sew_resnet18 avg: pgd, 2 eps: done" in err
+    assert "sew_resnet18 max 3407: train: 40 images" in err and "sew_resnet18 avg 3407: pgd, 3 eps: done" in err
     rows = list(csv.DictReader((tmp_path / "results" / "results.csv").open()))
     assert len(rows) == 12
     assert all(row["accuracy"] == row["clean_accuracy"] for row in rows if row["eps_255"] == "0")
@@ -56,7 +57,7 @@ def test_the_same_seed_gives_the_same_results_cached_or_not(capsys, tmp_path):
 def test_the_results_go_to_runs_by_default(capsys, tmp_path):
     assert cli.main(["sweep", *tiny.FLAGS, "--pool", "max", "--attacks", "fgsm", "--quiet"]) == 0
     (run,) = (tmp_path / "runs").iterdir()
-    assert run.name.startswith("few-") and (run / "run.json").exists()
+    assert run.name.startswith("few-") and (run / "ledger.sqlite").exists()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_lists_take_spaces_and_commas(lists):
         (["--device", "tpu"], "device is 'tpu'"),
         (["--images", "9999"], "360 test images"),
         (["--epoch", "3"], "unrecognized arguments: --epoch"),
-        (["--out", __file__], "not an empty folder"),
+        (["--out", __file__], "neither empty nor the folder of a sweep"),
     ],
 )
 def test_a_bad_flag_is_refused_with_one_sentence_and_nothing_written(capsys, tmp_path, flags, message):
@@ -92,7 +93,9 @@ def test_a_bad_flag_is_refused_with_one_sentence_and_nothing_written(capsys, tmp
 def test_an_existing_folder_is_refused_before_any_work(capsys, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "results.csv").write_text("precious")
-    assert "full exists and is not an empty folder" in refused(capsys, "sweep", *tiny.FLAGS, "--out", "full")
+    assert "full exists and is neither empty nor the folder of a sweep" in refused(
+        capsys, "sweep", *tiny.FLAGS, "--out", "full"
+    )
     assert (tmp_path / "full" / "results.csv").read_text() == "precious"
     assert not any((tmp_path / "cache").rglob("*.safetensors"))
 
@@ -108,6 +111,76 @@ def test_a_missing_command_is_refused(capsys):
     assert "command" in refused(capsys)
 
 
+def write_plan(tmp_path, text=""):
+    keys = {"data": "few", "width": 4, "T": 4, "epochs": 1, "train-batch-size": 20, "eps": [0, 4], "batch_size": 5}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    (tmp_path / "night.toml").write_text("\n".join([*lines, text]))
+    return "night.toml"
+
+
+def test_a_plan_is_what_flags_would_say_and_flags_take_precedence(capsys, tmp_path):
+    plan = write_plan(tmp_path, 'steps = 2\nattacks = ["fgsm", "pgd"]\nseed = [1, 2]')
+    assert cli.main(["sweep", plan, "--pool", "max", "--seed", "5", "--quiet"]) == 0
+    assert "night/results.csv" in capsys.readouterr().out
+    lines = list(csv.DictReader((tmp_path / "runs/night/results.csv").open()))
+    assert [(line["seed"], line["pool"], line["attack"], line["steps"]) for line in lines] == [
+        ("5", "max", "fgsm", "1"),
+        ("5", "max", "fgsm", "1"),
+        ("5", "max", "pgd", "2"),
+        ("5", "max", "pgd", "2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("restart = 2", "Did you mean 'restarts'?"),
+        ("steps = 'many'", "steps is 'many'"),
+        ("eps = [", "is not TOML"),
+    ],
+)
+def test_a_wrong_plan_is_refused(capsys, tmp_path, line, message):
+    (tmp_path / "night.toml").write_text(line)
+    assert message in refused(capsys, "sweep", "night.toml") and not (tmp_path / "runs").exists()
+
+
+def test_a_missing_plan_is_refused(capsys):
+    assert "night.toml: No such file" in refused(capsys, "sweep", "night.toml")
+
+
+def test_a_dry_run_shows_cells_and_an_estimate_and_writes_nothing(capsys, tmp_path):
+    plan = write_plan(tmp_path, 'steps = [2, 3]\nsurrogate = ["atan:2", "sigmoid:4"]')
+    assert cli.main(["sweep", plan, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        f"{2 * 2 * (1 + 2) * 2} cells of 2 networks" in out and "seconds to attack" in out and "to train before" in out
+    )
+    assert "sigmoid:4" in out and not (tmp_path / "runs").exists()
+
+
+def test_the_same_command_goes_on_and_finds_what_is_there(capsys):
+    assert cli.main(["sweep", *tiny.FLAGS]) == 0
+    first = capsys.readouterr()
+    assert cli.main(["sweep", *tiny.FLAGS]) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out and "train" not in again.err and "6/12 cells saved" in again.err
+
+
+def test_progress_as_json(capsys):
+    assert cli.main(["sweep", *tiny.FLAGS, "--pool", "max", "--attacks", "fgsm", "--progress", "json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert events[-1] == events[-1] | {"event": "saved", "cells": 3}
+
+
+def test_exports_are_written_beside_the_results(capsys, tmp_path):
+    assert cli.main(["sweep", *tiny.FLAGS, "--out", "a", "--quiet"]) == 0
+    capsys.readouterr()
+    assert cli.main(["export", "a", "--format", "json"]) == 0
+    assert capsys.readouterr().out == "a/results.json\n"
+    assert len(json.loads((tmp_path / "a/results.json").read_text())) == 2
+    assert "is not the folder of a sweep" in refused(capsys, "export", "b")
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as exit:
         cli.main(["--version"])
@@ -119,7 +192,16 @@ def test_help_explains_every_flag(capsys):
         cli.main(["sweep", "--help"])
     assert exit.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for part in ("--eps", "in 1/255", "(default: 0 2 4 6 8 16)", "--alpha", "absolute", "--seed", "(default: 3407)"):
+    for part in (
+        "--eps",
+        "in 1/255",
+        "(default: 0 2 4 6 8 16)",
+        "--alpha",
+        "absolute",
+        "--seed",
+        "(default: 3407)",
+        "plan.toml",
+    ):
         assert part in text
 
 
@@ -129,13 +211,14 @@ def test_an_interrupt_says_what_is_saved(capsys, monkeypatch, tmp_path):
     def interrupted(*arguments, **options):
         for done in whole(*arguments, **options):
             yield done
-            if done.stage.work == "fgsm":
+            if done.cells:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(folder, "run", interrupted)
     assert cli.main(["sweep", *tiny.FLAGS, "--out", "half", "--quiet"]) == 130
     err = capsys.readouterr().err
-    assert "interrupted; 3 rows are in half/results.csv" in err and str(weights.directory()) in err
+    assert "interrupted; 3 cells are in half/ledger.sqlite" in err and str(weights.directory()) in err
+    assert "the same command goes on from there" in err
     assert len((tmp_path / "half" / "results.csv").read_text().splitlines()) == 4
 
 
@@ -169,8 +252,8 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path):
     time.sleep(0.5)
     process.kill()
     assert process.wait(30) == -signal.SIGKILL
-    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["run.json"]
-    assert '"finished": null' in (tmp_path / "killed" / "run.json").read_text()
+    with Ledger.read(tmp_path / "killed") as ledger:
+        assert ledger.results() == [] and ledger.runs()[0]["finished"] is None
     assert list((tmp_path / "cache" / "weights").iterdir()) == []
 
 
@@ -179,4 +262,4 @@ def test_ctrl_c_exits_130_with_a_sentence(tmp_path):
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(30) == 130
-    assert "interrupted; no attack was finished" in rest and "Traceback" not in rest
+    assert "interrupted; no cell was finished" in rest and "Traceback" not in rest

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,7 +33,17 @@ class Dataset:
         return len(self.labels)
 
     def sha256(self) -> str:
-        """Return a hash of all images and labels: equal data, equal hash, on every machine."""
+        """Return a hash of all images and labels: equal data, equal hash, on every machine. Computed once."""
+        return self._sha256
+
+    @functools.cached_property
+    def _sha256(self) -> str:
         digest = hashlib.sha256(self.images.contiguous().numpy())
         digest.update(self.labels.contiguous().numpy())
         return digest.hexdigest()
+
+    def first(self, count: int | None) -> Dataset:
+        """Return the first images alone; None for all."""
+        if count is None:
+            return self
+        return replace(self, images=self.images[:count], labels=self.labels[:count])

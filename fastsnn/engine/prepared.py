@@ -96,7 +96,7 @@ _remembered: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDiction
 def remembered(network: Callable[[torch.Tensor], torch.Tensor]) -> Prepared:
     """Return `network` prepared, with the forms of earlier calls where the weights are still the same.
 
-    Building forms takes as long as one or two steps of an attack; comparing weights with copies a tenth of that.
+    Comparing weights with copies is one pass over them; building forms also rearranges and transforms them.
     """
     if isinstance(network, Prepared):
         return network.forget_changed()

@@ -1,7 +1,19 @@
-"""Sweeps: models x poolings x attacks x eps, with a cache of trained weights and a folder of results."""
+"""Sweeps: networks x attacks x budgets and more, with a cache of trained weights and a ledger of what was found."""
 
 from .folder import default_out, prepare, sweep
-from .plan import Cell, Settings, Stage, stages
-from .run import Done, Row, run
+from .ledger import Ledger, LedgerError
+from .plan import Cell, Network, Settings
+from .run import Done, run
 
-__all__ = ["Cell", "Done", "Row", "Settings", "Stage", "default_out", "prepare", "run", "stages", "sweep"]
+__all__ = [
+    "Cell",
+    "Done",
+    "Ledger",
+    "LedgerError",
+    "Network",
+    "Settings",
+    "default_out",
+    "prepare",
+    "run",
+    "sweep",
+]

@@ -1,28 +1,39 @@
-"""A sweep's folder: results.csv after every attack, accuracy.png at the end, run.json with how they came about."""
+"""A sweep's folder: the ledger, and what is drawn from it: results.csv after every pass, accuracy.png at the end."""
 
 from __future__ import annotations
 
-import datetime
+import hashlib
 import importlib.util
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from .. import data
-from . import files, machine, report, weights
+from . import machine, report, weights
+from .engines import engine
+from .ledger import FILE, Ledger
 from .plan import Settings
 from .progress import Silent
-from .run import Done, Row, run
+from .run import Done, run
 
-RESULTS, FIGURE, RECORD = "results.csv", "accuracy.png", "run.json"
-_NEEDS = {"sklearn": "scikit-learn", "safetensors": "safetensors", "rich": "rich", "matplotlib": "matplotlib"}
+RESULTS, FIGURE = "results.csv", "accuracy.png"
+_NEEDS = {
+    "sklearn": "scikit-learn",
+    "safetensors": "safetensors",
+    "rich": "rich",
+    "matplotlib": "matplotlib",
+    "filelock": "filelock",
+    "jinja2": "jinja2",
+}
 
 
-def default_out(settings: Settings) -> Path:
-    """Return runs/<data>-<date>-<time>."""
-    return Path("runs", f"{settings.data}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+def default_out(settings: Settings, plan: Path | None = None) -> Path:
+    """Return runs/<plan's name>, or runs/<data>-<hash of the settings>: the same command finds the same folder."""
+    if plan is not None:
+        return Path("runs", plan.stem)
+    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()
+    return Path("runs", f"{'-'.join(settings.data)}-{digest[:8]}")
 
 
 def prepare(settings: Settings, out: Path) -> None:
@@ -31,65 +42,61 @@ def prepare(settings: Settings, out: Path) -> None:
     Raises:
         ImportError: an optional package is missing; the message names the extra.
         ValueError: settings.images asks for more images than there are.
-        FileExistsError: there is something in the folder, or a file in its place.
+        FileExistsError: the folder holds something but no ledger, or there is a file in its place.
         OSError: the folder, or the cache of weights, cannot be made or written to.
     """
-    missing = [package for module, package in _NEEDS.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ImportError(f'a sweep needs {", ".join(missing)}; install with: pip install "fastsnn[sweep]"')
-    if settings.images is not None and settings.images > (available := len(data.load(settings.data, "test"))):
-        raise ValueError(f"images is {settings.images}, but {settings.data} has {available} test images.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not an empty folder; name another one with --out.")
+    if missing := missing_packages():
+        raise ImportError(missing)
+    for name in settings.data:
+        if settings.images is not None and settings.images > (available := len(data.load(name, "test"))):
+            raise ValueError(f"images is {settings.images}, but {name} has {available} test images.")
+    others = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+    if (out.exists() and not out.is_dir()) or (others and not (out / FILE).exists()):
+        raise FileExistsError(f"{out} exists and is neither empty nor the folder of a sweep; name another with --out.")
     weights.directory()
-    out.mkdir(parents=True, exist_ok=out.exists())  # two runs that begin in one second do not share a folder
+    out.mkdir(parents=True, exist_ok=True)
 
 
-def sweep(settings: Settings, out: Path, progress: Silent, *, retrain: bool = False) -> Iterator[Done]:
-    """Run a sweep into the folder `out` (see `prepare`); yield every stage once its results are on the disk.
+def missing_packages() -> str:
+    """Return a sentence that says what is to be installed, empty if all is there."""
+    missing = [package for module, package in _NEEDS.items() if importlib.util.find_spec(module) is None]
+    return f'a sweep needs {", ".join(missing)}; install with: pip install "fastsnn[sweep]"' if missing else ""
 
-    Whenever it stops, what lies in the folder is whole: the rows so far, and a run.json whose "finished" is null.
+
+def sweep(
+    settings: Settings,
+    out: Path,
+    progress: Silent,
+    *,
+    engine_name: str = "local",
+    address: str | None = None,
+    retrain: bool = False,
+) -> Iterator[Done]:
+    """Run what is missing of a sweep in the folder `out` (see `prepare`); yield what is done once it is on the disk.
+
+    Whenever it stops, the ledger holds whole cells, and the same call goes on from there.
 
     Args:
         settings: what to do.
-        out: an empty folder.
+        out: the folder.
         progress: hears of every batch.
+        engine_name: "local" or "ray", see engines.engine.
+        address: of a Ray cluster.
         retrain: train even where the cache has the weights.
 
     Raises:
+        LedgerError: another run is at work in the folder; the ledger is of another version or cannot be written to.
+        ImportError: Ray is asked for and not installed.
         OSError: a file cannot be written.
         FloatingPointError: training diverged.
     """
-    began = time.perf_counter()
-    rows: list[Row] = []
-    record = {
-        "started": _now(),
-        "finished": None,
-        "seconds": None,
-        "settings": asdict(settings),
-        "versions": machine.versions(),
-        "machine": machine.describe(),
-        "weights": {},
-        "stages": [],
-    }
-    _write_record(record, out)
-    for done in run(settings, progress, retrain=retrain):
-        rows += done.rows
-        record["stages"].append({"stage": str(done.stage), "seconds": round(done.seconds, 3)})
-        if done.weights is not None:
-            record["weights"][f"{done.stage.model} {done.stage.pool}"] = done.weights
-        if done.rows:
-            report.write_csv(rows, settings, out / RESULTS)
-        _write_record(record, out)
-        yield done
-    report.write_figure(rows, settings, out / FIGURE)
-    record |= {"finished": _now(), "seconds": round(time.perf_counter() - began, 3)}
-    _write_record(record, out)
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _write_record(record: dict, out: Path) -> None:
-    files.write(out / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    with Ledger.write(out) as ledger, engine(engine_name, settings, address) as workers:
+        number = ledger.begin_run(asdict(settings), machine.versions(), machine.describe())
+        for done in run(settings, ledger, number, workers, progress, retrain=retrain):
+            if done.cells:
+                report.write_csv(ledger.results(), out / RESULTS)
+            yield done
+        rows = ledger.results()
+        report.write_csv(rows, out / RESULTS)
+        report.write_figure(rows, out / FIGURE)
+        ledger.finish_run(number)

@@ -9,46 +9,51 @@ from .. import models, training
 from ..data import Dataset
 from ..ops import library
 from . import weights
-from .plan import Settings, Stage
+from .plan import Network, Settings
 from .progress import Silent
 
 RECIPE = 2  # of training: raise it when a change of code changes trained weights, so that no cache serves old ones
 
 
 def trained(
-    settings: Settings, stage: Stage, train_set: Dataset, device: torch.device, progress: Silent, *, retrain: bool
+    settings: Settings, network: Network, train_set: Dataset, device: torch.device, progress: Silent, *, retrain: bool
 ) -> tuple[nn.Module, dict]:
-    """Return a stage's network in eval mode, and where its weights come from: file, and whether that was the cache.
+    """Return a network in eval mode, and where its weights come from: file, and whether that was the cache.
 
     Args:
         settings: how to build and train it.
-        stage: which one.
+        network: which one.
         train_set: what it learns.
         device: where it lives and learns.
         progress: hears of every batch.
         retrain: train even if the cache has the weights. A corrupt file in it is said, and trained anew, either way.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        classes = len(train_set.classes)
-        net = models.BUILDERS[stage.model](pool=stage.pool, num_classes=classes, width=settings.width).to(device)
-    description = _description(settings, stage, train_set, device)
+    net = untrained(settings, network, len(train_set.classes)).to(device)
+    description = describe(settings, network, train_set, device)
     file = weights.path(description)
     origin = {"file": str(file), "cached": False, "description": description}
     state = None if retrain else _cached(file, progress)
     if state is not None:
         net.load_state_dict(state)
-        progress.say(f"{stage}: weights from {file}")
+        progress.say(f"{network}: weights from {file}")
         return net.eval(), origin | {"cached": True}
-    progress.start(str(stage), settings.epochs * len(train_set))
+    progress.start(f"{network}: train", settings.epochs * len(train_set))
 
     def on_batch(batch: training.Batch) -> None:
         progress.advance(batch.images, f"loss {batch.loss.item():.3f}")
 
-    losses = training.train(net, train_set.images, train_set.labels, **_how_to_train(settings), on_batch=on_batch)
+    how = _how_to_train(settings, network)
+    losses = training.train(net, train_set.images, train_set.labels, **how, on_batch=on_batch)
     weights.save(file, net.state_dict(), description)
     progress.finish(f"loss {losses[-1]:.3f}")
     return net, origin
+
+
+def untrained(settings: Settings, network: Network, classes: int) -> nn.Module:
+    """Return a network as it is before training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(network.seed)
+        return models.BUILDERS[network.model](pool=network.pool, num_classes=classes, width=settings.width)
 
 
 def _cached(file, progress: Silent) -> dict[str, torch.Tensor] | None:
@@ -59,24 +64,32 @@ def _cached(file, progress: Silent) -> dict[str, torch.Tensor] | None:
         return None
 
 
-def _how_to_train(settings: Settings) -> dict:
-    names = ("epochs", "lr", "schedule", "weight_decay", "T", "K", "seed")
-    return {"batch_size": settings.train_batch_size, **{name: getattr(settings, name) for name in names}}
+def _how_to_train(settings: Settings, network: Network) -> dict:
+    names = ("epochs", "lr", "schedule", "weight_decay", "T", "K")
+    how = {name: getattr(settings, name) for name in names}
+    return {"batch_size": settings.train_batch_size, "seed": network.seed, **how}
 
 
-def _description(settings: Settings, stage: Stage, train_set: Dataset, device: torch.device) -> dict:
+def describe(settings: Settings, network: Network, train_set: Dataset, device: torch.device) -> dict:
     """Return everything that determines trained weights, down to the order in which a processor adds."""
-    on_gpu = device.type == "cuda"
     return {
         "recipe": RECIPE,
-        "model": stage.model,
-        "pool": stage.pool,
+        "model": network.model,
+        "pool": network.pool,
         "width": settings.width,
         "data": train_set.name,
         "data_sha256": train_set.sha256(),
-        "training": _how_to_train(settings),
+        "training": _how_to_train(settings, network),
+        **arithmetic(device),
+        "threads": None if device.type == "cuda" else torch.get_num_threads(),
+    }
+
+
+def arithmetic(device: torch.device) -> dict:
+    """Return what decides in which order numbers are added: torch, the device, the kernels."""
+    on_gpu = device.type == "cuda"
+    return {
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability(),
         "kernels": None if on_gpu else library.instruction_sets()[:1],
-        "threads": None if on_gpu else torch.get_num_threads(),
     }

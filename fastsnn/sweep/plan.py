@@ -1,7 +1,8 @@
-"""What a sweep does: its settings, checked, and the cells and stages they ask for.
+"""What a sweep does: its settings, checked, and the networks and cells they ask for.
 
-settings -> stages: for each model and pooling: train, score clean, then each attack
-stage    -> cells:  one row of the results each, a model x pooling x attack x eps
+settings -> networks: data x model x pooling x seed, trained once each
+network  -> cells:    attack x bn x surrogate x steps x restarts x eps, one line of the results each
+cells    -> passes:   cells that differ in eps only go over the images together
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..models import BUILDERS
 from ..models.sew_resnet import POOLS
 from ..nn.precision import PRECISIONS
 from ..ops import check
+from ..ops.integrate_fire.neuron import SURROGATES
 from ..training import SCHEDULES
 
 ATTACKS = ("fgsm", "pgd")
@@ -29,15 +31,18 @@ class Settings:
     """Everything that determines a sweep's results, and how fast they come. All of it is checked on construction.
 
     Attributes:
-        data: a name of fastsnn.data.
+        data: names of fastsnn.data.
         models: names of fastsnn.models.
         width: planes of the networks' stem; 16 (64 as published) trains in seconds on two cores.
         pools: "max", "avg" or both: the stem's pooling.
         attacks: "fgsm", "pgd" or both.
         eps: budgets in 1/255 of the encoded input, whose spikes are 0 or 1; from 0 to 255.
         steps: iterations of PGD; 7 as in the paper.
+        restarts: of PGD, of which the worst counts for each image; 1 as in the paper.
         alpha: step of PGD on the encoded input, absolute (not in 1/255); 0.01 as in the paper.
         bn: batch norm while an attack is made: "frozen", "batch" or "drift", see attacks.under_attack.
+        surrogates: what the attacker takes for the gradient of a spike, as "shape:alpha"; "atan:2" is what networks are
+            trained with, see functional.integrate_fire.
         precision: of attacks and scores: "reference", "fp32" or "fast", see nn.precision. Training is always fp32.
         batch_size: images per batch when attacking and scoring; "auto" takes what is fast on a CPU, and on a GPU as
             many as its memory holds, found by halving. On a CPU no result depends on it with bn="frozen" (and precision
@@ -52,22 +57,24 @@ class Settings:
         weight_decay: Adam's L2 penalty; 1e-3 as in the paper.
         T: time steps; 10 as in the paper.
         K: phases; 8 as in the paper.
-        seed: of initial weights, order of training images, and random starts.
+        seeds: of initial weights, order of training images, and random starts; a network is trained for each.
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
 
     Raises:
         ValueError, TypeError: a setting is wrong; the message names it.
     """
 
-    data: str = "digits"
+    data: tuple[str, ...] = ("digits",)
     models: tuple[str, ...] = ("sew_resnet18",)
     width: int = 16
     pools: tuple[str, ...] = ("max", "avg")
     attacks: tuple[str, ...] = ATTACKS
     eps: tuple[float, ...] = (0, 2, 4, 6, 8, 16)
-    steps: int = 7
+    steps: tuple[int, ...] = (7,)
+    restarts: tuple[int, ...] = (1,)
     alpha: float = 0.01
-    bn: str = "frozen"
+    bn: tuple[str, ...] = ("frozen",)
+    surrogates: tuple[str, ...] = ("atan:2",)
     precision: str = "fp32"
     batch_size: int | str = 60
     images: int | None = None
@@ -78,34 +85,37 @@ class Settings:
     weight_decay: float = 1e-3
     T: int = 10
     K: int = 8
-    seed: int = 3407
+    seeds: tuple[int, ...] = (3407,)
     device: str = "auto"
 
     def __post_init__(self):
-        check.one_of("data", self.data, DATASETS)
-        for name, allowed in (("models", BUILDERS), ("pools", POOLS), ("attacks", ATTACKS)):
+        names = (("data", DATASETS), ("models", BUILDERS), ("pools", POOLS), ("attacks", ATTACKS), ("bn", BN_MODES))
+        for name, allowed in names:
             for value in _several(name, getattr(self, name)):
                 check.one_of(name, value, allowed)
         for value in _several("eps", self.eps):
             if check.number("eps", value, at_least=0) > 255:
                 raise ValueError(f"eps is {value:g} (in 1/255), expected at most 255, the whole range of the input.")
+        for name, least in (("steps", 0), ("restarts", 1), ("seeds", 0)):
+            for value in _several(name, getattr(self, name)):
+                check.integer(name, value, at_least=least, at_most=2**63 - 1)
+        for value in _several("surrogates", self.surrogates):
+            surrogate(value)
         for name in ("width", "epochs", "train_batch_size", "T", "K"):
             check.integer(name, getattr(self, name), at_least=1, at_most=16 if name == "K" else None)
         if self.images is not None:
             check.integer("images", self.images, at_least=1)
-        check.integer("steps", self.steps, at_least=0)
-        check.integer("seed", self.seed, at_least=0, at_most=2**63 - 1)
         check.number("alpha", self.alpha, above=0)
         check.number("lr", self.lr, above=0)
         check.number("weight_decay", self.weight_decay, at_least=0)
         check.one_of("schedule", self.schedule, SCHEDULES)
-        check.one_of("bn", self.bn, BN_MODES)
         check.one_of("precision", self.precision, PRECISIONS)
         if isinstance(self.batch_size, str):
             check.one_of("batch_size", self.batch_size, ("auto",))
-            if self.bn != "frozen":
+            moving = next((bn for bn in self.bn if bn != "frozen"), None)
+            if moving:
                 raise ValueError(
-                    f"batch_size is 'auto' with bn={self.bn!r}: results would depend on the machine; expected a number."
+                    f"batch_size is 'auto' with bn={moving!r}: results would depend on the machine; expected a number."
                 )
         else:
             check.integer("batch_size", self.batch_size, at_least=1)
@@ -116,36 +126,58 @@ DEFAULTS = {field.name: field.default for field in fields(Settings)}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One row of the results: eps is in 1/255."""
+class Network:
+    """What is trained once and attacked by many cells."""
 
+    data: str
     model: str
     pool: str
-    attack: str
-    eps: float
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.pool} {self.seed}"
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A piece of work on one network: "train", "clean" (score without an attack) or an attack with its cells."""
+class Cell:
+    """One line of the results: eps is in 1/255; FGSM has one step and no restarts."""
 
-    model: str
-    pool: str
-    work: str
-    cells: tuple[Cell, ...] = ()
+    network: Network
+    attack: str
+    bn: str
+    surrogate: str
+    steps: int
+    restarts: int
+    eps: float
 
-    def __str__(self) -> str:
-        return f"{self.model} {self.pool}: {self.work}"
+
+Pass = tuple[Cell, ...]  # cells that differ in eps only
 
 
-def stages(settings: Settings) -> list[Stage]:
-    """Return the work of a sweep, in its order; a network is trained and scored before it is attacked."""
-    work = []
-    for model, pool in itertools.product(settings.models, settings.pools):
-        work += [Stage(model, pool, "train"), Stage(model, pool, "clean")]
-        for attack in settings.attacks:
-            work.append(Stage(model, pool, attack, tuple(Cell(model, pool, attack, eps) for eps in settings.eps)))
-    return work
+def networks(settings: Settings) -> list[Network]:
+    """Return the networks of a sweep, in its order."""
+    axes = (settings.data, settings.models, settings.pools, settings.seeds)
+    return [Network(*chosen) for chosen in itertools.product(*axes)]
+
+
+def passes(settings: Settings, network: Network) -> list[Pass]:
+    """Return the cells of a network, in the groups that share their way over the images."""
+    found = []
+    for attack, bn, surrogate in itertools.product(settings.attacks, settings.bn, settings.surrogates):
+        iterations = ((1, 1),) if attack == "fgsm" else itertools.product(settings.steps, settings.restarts)
+        for how in iterations:
+            found.append(tuple(Cell(network, attack, bn, surrogate, *how, eps) for eps in settings.eps))
+    return found
+
+
+def surrogate(text: str) -> tuple[str, float]:
+    """Return shape and alpha of e.g. "atan:2", or raise a ValueError that says what is wrong with it."""
+    shape, _, alpha = str(text).partition(":")
+    check.one_of("surrogates", shape, SURROGATES)
+    try:
+        return shape, check.number("surrogates", float(alpha), above=0)
+    except ValueError:
+        raise ValueError(f"surrogates has {text!r}, expected a shape and its alpha above 0, as in 'atan:2'.") from None
 
 
 def device(name: str) -> torch.device:

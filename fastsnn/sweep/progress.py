@@ -1,7 +1,8 @@
-"""What a sweep tells while it works: bars on a terminal, plain lines elsewhere, or nothing."""
+"""What a sweep tells while it works: bars on a terminal, plain lines elsewhere, JSON for programs, or nothing."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TextIO
@@ -17,6 +18,12 @@ class Silent:
 
     def __exit__(self, *exception) -> None:
         """Take down what is shown."""
+
+    def cells(self, total: int) -> None:
+        """Tell how many cells there are in all."""
+
+    def cells_done(self, count: int) -> None:
+        """Count cells that are saved."""
 
     def start(self, name: str, images: int) -> None:
         """Begin a stage that will go over so many images."""
@@ -35,7 +42,17 @@ class Lines(Silent):
     """A line when a stage begins, every few seconds, and when it ends: for files and pipes."""
 
     def __init__(self, file: TextIO | None = None, every_s: float = _EVERY_S):
-        self.file, self.every_s = file or sys.stderr, every_s
+        self.file, self.every_s, self.saved = file or sys.stderr, every_s, 0
+
+    def cells(self, total: int) -> None:
+        """Remember how many cells there are."""
+        self.total = total
+
+    def cells_done(self, count: int) -> None:
+        """Tell how many cells are saved."""
+        self.saved += count
+        if count:
+            self.say(f"{self.saved}/{self.total} cells saved")
 
     def start(self, name: str, images: int) -> None:
         """Begin a stage."""
@@ -64,8 +81,44 @@ class Lines(Silent):
         print(sentence, file=self.file, flush=True)
 
 
+class JsonLines(Silent):
+    """A JSON object per line and event, with "event" and "seconds" since the start: for programs that watch."""
+
+    def __init__(self, file: TextIO | None = None):
+        self.file, self.began = file or sys.stderr, time.monotonic()
+
+    def _tell(self, event: str, **about) -> None:
+        seconds = round(time.monotonic() - self.began, 3)
+        print(json.dumps({"event": event, "seconds": seconds, **about}), file=self.file, flush=True)
+
+    def cells(self, total: int) -> None:
+        """Tell how many cells there are."""
+        self._tell("cells", total=total)
+
+    def cells_done(self, count: int) -> None:
+        """Tell of cells that are saved."""
+        self._tell("saved", cells=count)
+
+    def start(self, name: str, images: int) -> None:
+        """Tell that a stage begins."""
+        self.name = name
+        self._tell("start", stage=name, images=images)
+
+    def advance(self, images: int, note: str = "") -> None:
+        """Tell of a batch."""
+        self._tell("advance", stage=self.name, images=images, note=note)
+
+    def finish(self, note: str = "") -> None:
+        """Tell that a stage ends."""
+        self._tell("finish", stage=self.name, note=note)
+
+    def say(self, sentence: str) -> None:
+        """Tell a sentence."""
+        self._tell("say", sentence=sentence)
+
+
 class Bars(Silent):
-    """A bar for every stage, with images per second and the time left: for terminals."""
+    """A bar for all cells and one for every stage, with images per second and the time left: for terminals."""
 
     def __init__(self):
         from rich.console import Console
@@ -88,6 +141,14 @@ class Bars(Silent):
     def __exit__(self, *exception) -> None:
         """Leave the bars as they stand."""
         self.bars.stop()
+
+    def cells(self, total: int) -> None:
+        """Begin the bar of all cells."""
+        self.of_cells = self.bars.add_task("cells saved", total=total, rate="", note="")
+
+    def cells_done(self, count: int) -> None:
+        """Move it."""
+        self.bars.update(self.of_cells, advance=count)
 
     def start(self, name: str, images: int) -> None:
         """Begin a stage with a bar of its own."""

@@ -1,179 +1,165 @@
-"""Runs a sweep, stage by stage: train (or take weights from the cache), score clean, attack and score.
+"""Runs a sweep: for each network, train it (or take weights from the cache), attack, and write cell by cell.
 
-Every pass of an attack starts from the trained weights, and every image has random numbers of its own, so a row depends
-neither on which other rows a sweep has nor on the batch size. All eps of an attack share a pass: FGSM serves them with
-one gradient, PGD with copies of the batch where that is faster.
+What the ledger has is not done again. Workers only compute; the ledger is written here.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+import numpy
 import torch
-from torch import nn
 
-from .. import attacks, data
-from ..attacks.gradient import input_gradient
-from ..engine.batch_size import first_try, halved_until_it_fits
-from ..functional import phase_encode
-from . import networks, plan
-from .plan import Cell, Settings, Stage
+from .. import data
+from ..data import Dataset
+from . import networks, plan, weights
+from .attacker import shards
+from .engines import Engine, Task
+from .ledger import Ledger, Outcome
+from .plan import Cell, Network, Pass, Settings
 from .progress import Silent
 
-Result = TypeVar("Result")
+RECIPE = 1  # of attacks: raise it when a change of code changes results, so that no ledger takes old ones for new
 
 
-@dataclass(frozen=True)
-class Row:
-    """One result: how many of the images are classified rightly under attack, and how many without.
-
-    eps = 0 moves nothing, so its row is the clean score; only with bn="drift", where making examples changes the
-    network, is it measured.
-    """
-
-    cell: Cell
-    images: int
-    correct: int
-    clean_correct: int
+Hashed = tuple[Cell, str, dict]  # with its hash, and what that is of
+Missing = tuple[list[Hashed], int]  # of a pass: the cells that are missing, and how many are there
 
 
 @dataclass(frozen=True)
 class Done:
-    """A finished stage: how long it took, its rows (of an attack), where its weights come from (of training)."""
+    """A piece of work that is finished and saved: a network's training, with where its weights are, or cells."""
 
-    stage: Stage
-    seconds: float
-    rows: tuple[Row, ...] = ()
+    work: str
+    cells: Pass = ()
     weights: dict | None = None
 
 
-def run(settings: Settings, progress: Silent, *, retrain: bool = False) -> Iterator[Done]:
-    """Yield the stages of a sweep as they finish.
+def run(
+    settings: Settings, ledger: Ledger, number: int, engine: Engine, progress: Silent, *, retrain: bool = False
+) -> Iterator[Done]:
+    """Yield what is finished, once it is in the ledger.
 
     Args:
         settings: what to do.
+        ledger: what is done already, and where results go.
+        number: of this run in the ledger.
+        engine: where attacks are computed.
         progress: hears of every batch.
         retrain: train even where the cache has the weights.
 
     Raises:
         ImportError: an optional package is missing; the message names the extra.
         OSError: the cache of weights cannot be written to.
+        LedgerError: nor can the ledger.
         FloatingPointError: training diverged.
     """
     device = plan.device(settings.device)
-    train_set, test_set = data.load(settings.data, "train"), data.load(settings.data, "test")
-    images, labels = test_set.images[: settings.images], test_set.labels[: settings.images]
-    test = _Test(images, labels, device, settings)
-    for stage in plan.stages(settings):
-        began = time.perf_counter()
-        rows, origin = (), None
-        if stage.work == "train":
-            net, origin = networks.trained(settings, stage, train_set, device, progress, retrain=retrain)
-            test.begin()
-            state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        elif stage.work == "clean":
-            clean = _score_clean(stage, net, test, progress)
-        else:
-            correct = {}
-            for cells in _passes(settings, stage):
-                net.load_state_dict(state)
-                correct |= _score_attacked(settings, cells, net, test, progress)
-            rows = tuple(Row(cell, len(labels), correct.get(cell, clean), clean) for cell in stage.cells)
-        yield Done(stage, time.perf_counter() - began, rows, origin)
+    every = plan.networks(settings)
+    progress.cells(sum(len(cells) for network in every for cells in plan.passes(settings, network)))
+    sets = {name: (data.load(name, "train"), data.load(name, "test").first(settings.images)) for name in settings.data}
+    for network in every:
+        train_set, test_set = sets[network.data]
+        description = networks.describe(settings, network, train_set, device)
+        known = ledger.weights_of(description)
+        passes = plan.passes(settings, network)
+        if known and not retrain:  # then nothing need be loaded to see that nothing is missing
+            missing = _missing(settings, ledger, test_set, known, device, passes)
+            if not any(cells for cells, _ in missing):
+                progress.cells_done(sum(map(len, passes)))
+                continue
+        net, origin = networks.trained(settings, network, train_set, device, progress, retrain=retrain)
+        yield Done(f"{network}: train", weights=origin)
+        state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+        attack = _Attack(settings, ledger, number, engine, progress, network, description, weights.checksum(state))
+        yield from attack.passes(state, test_set, _missing(settings, ledger, test_set, attack.weights, device, passes))
 
 
-class _Test:
-    """The test images, gone over in batches of a fixed size, or with "auto" of the size that fits."""
+@dataclass
+class _Attack:
+    """What the passes of one network share."""
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, device: torch.device, settings: Settings):
-        self.images, self.labels, self.device, self.settings = images, labels, device, settings
-        draws = torch.Generator().manual_seed(settings.seed)
-        self.seeds = torch.randint(2**63 - 1, labels.shape, generator=draws).tolist()
-        self.begin()
+    settings: Settings
+    ledger: Ledger
+    number: int
+    engine: Engine
+    progress: Silent
+    network: Network
+    description: dict
+    weights: str
+    began: float = field(default_factory=time.perf_counter)
 
-    def begin(self) -> None:
-        """Forget, for another network, which size fitted the last one."""
-        size = self.settings.batch_size
-        self.size = first_try(self.device, len(self.labels)) if size == "auto" else size
+    def passes(self, state: dict, test_set: Dataset, missing: list[Missing]) -> Iterator[Done]:
+        """Attack and write, pass by pass; a pass is written when all its shards are there."""
+        tasks, waiting = [], {}
+        for i, (cells, there) in enumerate(missing):
+            self.progress.cells_done(there)
+            if cells:
+                alone = tuple(cell for cell, _, _ in cells)
+                parts = shards(self.settings, alone, len(test_set), self.engine.workers)
+                tasks += [Task(i, self.network, alone, part) for part in parts]
+                waiting[i] = dict.fromkeys(parts)
+        for task, outcomes in self.engine.attack(state, tasks, self.progress):
+            parts = waiting[task.number]
+            parts[task.images] = outcomes
+            if all(parts.values()):
+                yield self._written(missing[task.number][0], _joined(list(parts.values())))
+                del waiting[task.number]
 
-    def batches(self, work: Callable[..., Result]) -> Iterator[tuple[int, Result]]:
-        """Yield, for each batch, how many images it has, and work(encoded input, labels, generators)."""
-        first = 0
-
-        def on(images: int) -> Result:
-            some = slice(first, first + images)
-            x = phase_encode(self.images[some].to(self.device), self.settings.T, self.settings.K)
-            generators = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds[some]]
-            return work(x, self.labels[some].to(self.device), generators)
-
-        while left := len(self.labels) - first:
-            images = min(self.size, left)
-            if self.settings.batch_size == "auto":
-                result, fitted = halved_until_it_fits(on, images)
-                self.size, images = self.size if fitted == images else fitted, fitted
-            else:
-                result = on(images)
-            yield images, result
-            first += images
-
-
-def _score_clean(stage: Stage, net: nn.Module, test: _Test, progress: Silent) -> int:
-    """Return how many images are classified rightly without an attack."""
-    progress.start(str(stage), len(test.labels))
-    correct = 0
-    for images, right in test.batches(lambda x, y, _: _count_correct(test.settings, net, x, y)):
-        correct += right
-        progress.advance(images)
-    progress.finish(f"{100 * correct / len(test.labels):.1f} %")
-    return correct
+    def _written(self, cells: list[Hashed], outcomes: list[Outcome]) -> Done:
+        now = time.perf_counter()
+        seconds, self.began = (now - self.began) / len(cells), now
+        self.ledger.add(self.number, self.network, self.description, self.weights, cells, outcomes, seconds)
+        self.progress.cells_done(len(cells))
+        first = cells[0][0]
+        return Done(f"{self.network}: {first.attack}", tuple(cell for cell, _, _ in cells))
 
 
-def _count_correct(settings: Settings, net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
-    """Return how many are classified rightly, by the sums that attacks use."""
-    with input_gradient(net, precision=settings.precision) as gradient:
-        misclassified, _ = gradient.outcome(x, y)
-    return int((~misclassified).sum())
+def _missing(settings, ledger, test_set, weights_hash, device, passes) -> list[Missing]:
+    """Return for each pass the cells that the ledger lacks, with their hashes, and how many it has."""
+    images, found = test_set.sha256(), []
+    for cells in passes:
+        hashed = [(cell, *_content_hash(settings, cell, weights_hash, images, device)) for cell in cells]
+        lacking = [one for one in hashed if not ledger.has(one[1])]
+        found.append((lacking, len(cells) - len(lacking)))
+    return found
 
 
-def _passes(settings: Settings, stage: Stage) -> list[tuple[Cell, ...]]:
-    """Return the cells to be attacked, in groups that share one pass over the images: all that leave the network be."""
-    cells = tuple(cell for cell in stage.cells if cell.eps > 0 or settings.bn == "drift")
-    alone = settings.bn == "drift" and stage.work == "pgd"
-    return [(cell,) for cell in cells] if alone else [cells] if cells else []
+def _content_hash(
+    settings: Settings, cell: Cell, weights_hash: str, images: str, device: torch.device
+) -> tuple[str, dict]:
+    """Return a hash of everything that determines a cell's result, and that: down to the order of sums."""
+    determined_by = {
+        "recipe": RECIPE,
+        "weights": weights_hash,
+        "model": [cell.network.model, cell.network.pool, settings.width],
+        "images": images,
+        "T": settings.T,
+        "K": settings.K,
+        "attack": cell.attack,
+        "eps": float(cell.eps),
+        "steps": cell.steps,
+        "restarts": cell.restarts,
+        "alpha": settings.alpha if cell.attack == "pgd" else None,
+        "seed": cell.network.seed,
+        "bn": cell.bn,
+        "surrogate": cell.surrogate,
+        "precision": settings.precision,
+        "batch_size": settings.batch_size if cell.bn != "frozen" or settings.precision == "reference" else None,
+        **networks.arithmetic(device),
+    }
+    text = json.dumps(determined_by, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest(), determined_by
 
 
-def _score_attacked(
-    settings: Settings, cells: tuple[Cell, ...], net: nn.Module, test: _Test, progress: Silent
-) -> dict[Cell, int]:
-    """Return how many images are classified rightly under the attack of each cell."""
-    first, total = cells[0], len(test.labels)
-    budgets = f"eps {first.eps:g}" if len(cells) == 1 else f"{len(cells)} eps"
-    progress.start(f"{first.model} {first.pool}: {first.attack}, {budgets}", total)
-    correct = dict.fromkeys(cells, 0)
-
-    def attack(x: torch.Tensor, y: torch.Tensor, generators: list[torch.Generator]) -> list[int]:
-        return [_count_correct(settings, net, adv, y) for adv in _craft(settings, cells, net, x, y, generators)]
-
-    for images, right in test.batches(attack):
-        correct = {cell: correct[cell] + n for cell, n in zip(cells, right, strict=True)}
-        progress.advance(images)
-    progress.finish(f"{100 * min(correct.values()) / total:.1f} %")
-    return correct
-
-
-def _craft(
-    settings: Settings,
-    cells: tuple[Cell, ...],
-    net: nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    generators: list[torch.Generator],
-) -> list[torch.Tensor]:
-    """Return adversarial input for every cell of a pass."""
-    how = {"eps": [cell.eps / 255 for cell in cells], "bn": settings.bn, "precision": settings.precision}
-    if cells[0].attack == "fgsm":
-        return attacks.fgsm(net, x, y, **how)
-    return attacks.pgd(net, x, y, alpha=settings.alpha, steps=settings.steps, generator=generators, **how)
+def _joined(parts: list[list[Outcome]]) -> list[Outcome]:
+    """Return each cell's outcome over all images from those of the shards."""
+    names = ("clean_correct", "correct", "zero_gradient", "linf")
+    return [
+        Outcome(*(numpy.concatenate([getattr(outcome, name) for outcome in outcomes]) for name in names))
+        for outcomes in zip(*parts, strict=True)
+    ]

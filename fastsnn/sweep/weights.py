@@ -48,7 +48,7 @@ def save(file: Path, state: dict[str, torch.Tensor], description: dict) -> None:
     import safetensors.torch
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    header = {"description": json.dumps(description, sort_keys=True), "sha256": _checksum(state)}
+    header = {"description": json.dumps(description, sort_keys=True), "sha256": checksum(state)}
     files.write(file, safetensors.torch.save(state, header))
 
 
@@ -68,12 +68,13 @@ def load(file: Path) -> dict[str, torch.Tensor] | None:
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
     except (safetensors.SafetensorError, OSError) as error:
         raise CorruptWeightsError(f"The cached weights {file} cannot be read ({error}).") from error
-    if header.get("sha256") != _checksum(state):
+    if header.get("sha256") != checksum(state):
         raise CorruptWeightsError(f"The cached weights {file} are not those once written: their checksum is wrong.")
     return state
 
 
-def _checksum(state: dict[str, torch.Tensor]) -> str:
+def checksum(state: dict[str, torch.Tensor]) -> str:
+    """Return a hash of a state_dict's names, types, shapes and numbers."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name} {state[name].dtype} {list(state[name].shape)}".encode())

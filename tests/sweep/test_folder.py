@@ -1,10 +1,10 @@
 import importlib.util
-import json
 import re
+from pathlib import Path
 
 import pytest
 
-from fastsnn.sweep import Settings, default_out, folder, prepare, sweep
+from fastsnn.sweep import Ledger, Settings, default_out, folder, prepare, sweep
 from fastsnn.sweep.progress import Silent
 
 from . import tiny
@@ -15,32 +15,46 @@ def settings(few_digits):
     return Settings(**tiny.SETTINGS)
 
 
-def test_a_finished_sweep_leaves_results_figure_and_record(settings, tmp_path):
-    prepare(settings, tmp_path / "a" / "b")
-    finished = [str(done.stage) for done in sweep(settings, tmp_path / "a" / "b", Silent())]
-    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["accuracy.png", "results.csv", "run.json"]
-    record = json.loads((tmp_path / "a" / "b" / "run.json").read_text())
-    assert record["finished"] >= record["started"] and record["seconds"] > 0
-    assert [stage["stage"] for stage in record["stages"]] == finished
-    assert record["settings"]["seed"] == 3407 and record["settings"]["eps"] == [0, 4, 16]
-    assert record["versions"]["torch"] and record["machine"]["processor"] and record["machine"]["threads"] >= 1
-    assert record["weights"].keys() == {"sew_resnet18 max", "sew_resnet18 avg"}
+def test_a_finished_sweep_leaves_ledger_results_and_figure(settings, tmp_path):
+    out = tmp_path / "a" / "b"
+    prepare(settings, out)
+    for _ in sweep(settings, out, Silent()):
+        pass
+    seen = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    assert seen == ["accuracy.png", "ledger.sqlite", "results.csv"]
+    with Ledger.read(out) as ledger:
+        (run,) = ledger.runs()
+    assert run["finished"] >= run["started"]
+    assert run["settings"]["seeds"] == [3407] and run["settings"]["eps"] == [0, 4, 16]
+    assert run["versions"]["torch"] and run["machine"]["processor"] and run["machine"]["threads"] >= 1
 
 
 def test_what_is_yielded_is_on_the_disk(settings, tmp_path):
     rows = 0
     for done in sweep(settings, tmp_path, Silent()):
-        rows += len(done.rows)
+        rows += len(done.cells)
+        with Ledger.read(tmp_path) as ledger:
+            assert len(ledger.results()) == rows
+            assert ledger.runs()[0]["finished"] is None
         if rows:
             assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + rows
-        record = json.loads((tmp_path / "run.json").read_text())
-        assert record["finished"] is None and record["stages"][-1]["stage"] == str(done.stage)
     assert rows == 12
+
+
+def test_the_folder_of_a_sweep_is_gone_on_with(settings, tmp_path):
+    for _ in sweep(settings, tmp_path, Silent()):
+        pass
+    before = (tmp_path / "results.csv").read_bytes()
+    prepare(settings, tmp_path)
+    assert list(sweep(settings, tmp_path, Silent())) == []
+    assert (tmp_path / "results.csv").read_bytes() == before
+    with Ledger.read(tmp_path) as ledger:
+        assert len(ledger.runs()) == 2
 
 
 def test_a_folder_that_holds_something_is_refused(settings, tmp_path):
     (tmp_path / "old").touch()
-    with pytest.raises(FileExistsError, match=f"{tmp_path} exists and is not an empty folder"):
+    with pytest.raises(FileExistsError, match=f"{tmp_path} exists and is neither empty nor the folder of a sweep"):
         prepare(settings, tmp_path)
     with pytest.raises(FileExistsError, match="exists"):
         prepare(settings, tmp_path / "old")
@@ -66,7 +80,9 @@ def test_missing_packages_name_the_extra(settings, monkeypatch, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_the_default_folder_is_named_after_data_and_time(settings):
-    assert re.fullmatch(r"few-\d{8}-\d{6}", default_out(settings).name)
-    assert default_out(settings).parent.name == "runs"
+def test_the_default_folder_is_named_after_the_settings_or_the_plan(settings):
+    assert re.fullmatch(r"few-[0-9a-f]{8}", default_out(settings).name)
+    assert default_out(settings) == default_out(Settings(**tiny.SETTINGS))
+    assert default_out(settings) != default_out(Settings(**tiny.SETTINGS | {"steps": (3,)}))
+    assert default_out(settings, Path("plans/night.toml")) == Path("runs/night")
     assert folder.RESULTS == "results.csv"

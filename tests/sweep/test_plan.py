@@ -1,30 +1,43 @@
 import pytest
 import torch
 
-from fastsnn.sweep import Cell, Settings, stages
-from fastsnn.sweep.plan import device
+from fastsnn.sweep import Cell, Network, Settings
+from fastsnn.sweep.plan import device, networks, passes, surrogate
 
 
-def test_cells_are_the_product_of_all_choices():
-    settings = Settings(models=("sew_resnet18", "sew_resnet34"), pools=("max", "avg"), eps=(0, 2.5))
-    cells = [cell for stage in stages(settings) for cell in stage.cells]
-    assert len(cells) == len(set(cells)) == 2 * 2 * 2 * 2
-    assert cells[:3] == [
-        Cell("sew_resnet18", "max", "fgsm", 0),
-        Cell("sew_resnet18", "max", "fgsm", 2.5),
-        Cell("sew_resnet18", "max", "pgd", 0),
-    ]
+def test_networks_and_cells_are_the_product_of_all_choices():
+    settings = Settings(
+        models=("sew_resnet18", "sew_resnet34"),
+        seeds=(1, 2, 3),
+        eps=(0, 2.5),
+        steps=(7, 20),
+        restarts=(1, 5),
+        bn=("frozen", "drift"),
+        surrogates=("atan:2", "sigmoid:4"),
+    )
+    found = networks(settings)
+    assert len(found) == len(set(found)) == 2 * 2 * 3
+    assert found[0] == Network("digits", "sew_resnet18", "max", 1)
+    cells = [cell for cells in passes(settings, found[0]) for cell in cells]
+    assert len(cells) == len(set(cells)) == 2 * 2 * 2 * (1 + 2 * 2), "FGSM has neither steps nor restarts"
+    assert cells[:2] == [Cell(found[0], "fgsm", "frozen", "atan:2", 1, 1, eps) for eps in (0, 2.5)]
 
 
-def test_a_network_is_trained_and_scored_before_it_is_attacked():
-    works = [stage.work for stage in stages(Settings(models=("sew_resnet18",), pools=("max", "avg")))]
-    assert works == ["train", "clean", "fgsm", "pgd"] * 2
+def test_a_pass_holds_cells_that_differ_in_eps_only():
+    settings = Settings(steps=(7, 20), eps=(0, 2, 4))
+    for cells in passes(settings, networks(settings)[0]):
+        assert [cell.eps for cell in cells] == [0, 2, 4]
+        assert len({(cell.attack, cell.steps) for cell in cells}) == 1
+
+
+def test_a_surrogate_is_a_shape_and_its_alpha():
+    assert surrogate("sigmoid:0.5") == ("sigmoid", 0.5)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"data": "digit"}, "Did you mean 'digits'"),
+        ({"data": ("digit",)}, "Did you mean 'digits'"),
         ({"models": ("sew_resnet19",)}, "models is 'sew_resnet19'.*Did you mean 'sew_resnet1"),
         ({"models": ()}, "models is .*at least one"),
         ({"models": "sew_resnet18"}, "as a tuple"),
@@ -34,17 +47,24 @@ def test_a_network_is_trained_and_scored_before_it_is_attacked():
         ({"eps": (float("nan"),)}, "eps is nan"),
         ({"eps": (256,)}, "eps is 256 .*at most 255"),
         ({"alpha": 0.0}, "alpha is 0.0"),
-        ({"steps": -1}, "steps is -1"),
+        ({"steps": (-1,)}, "steps is -1"),
         ({"width": 0}, "width is 0"),
         ({"K": 17}, "K is 17"),
         ({"images": 0}, "images is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": "big"}, "batch_size is 'big', expected one of 'auto'"),
-        ({"batch_size": "auto", "bn": "batch"}, "batch_size is 'auto' with bn='batch': results would depend"),
-        ({"bn": "eval"}, "bn is 'eval'"),
+        (
+            {"batch_size": "auto", "bn": ("frozen", "batch")},
+            "batch_size is 'auto' with bn='batch': results would depend",
+        ),
+        ({"bn": ("eval",)}, "bn is 'eval'"),
         ({"precision": "fp16"}, "precision is 'fp16'"),
         ({"schedule": "step"}, "schedule is 'step'"),
-        ({"seed": -1}, "seed is -1"),
+        ({"seeds": (-1,)}, "seeds is -1"),
+        ({"restarts": (0,)}, "restarts is 0"),
+        ({"surrogates": ("atan",)}, "surrogates has 'atan', expected a shape and its alpha"),
+        ({"surrogates": ("atan:0",)}, "surrogates has 'atan:0'"),
+        ({"surrogates": ("arctan:2",)}, "surrogates is 'arctan'.*Did you mean 'atan'"),
         ({"device": "gpu"}, "device is 'gpu'"),
         ({"device": "cuda:x"}, "device is 'cuda:x'"),
         ({"device": "cuda:99"}, "torch sees .* CUDA devices"),

@@ -7,12 +7,12 @@ from dataclasses import replace
 from fastsnn import data
 
 SETTINGS = {
-    "data": "few",
+    "data": ("few",),
     "width": 4,
     "T": 4,
     "epochs": 1,
     "eps": (0, 4, 16),
-    "steps": 2,
+    "steps": (2,),
     "batch_size": 5,
     "train_batch_size": 20,
 }

@@ -1,0 +1,212 @@
+"""Where a sweep's attacks are computed: in this process, in one process per GPU, or on a Ray cluster.
+
+All three give the same outcomes: what becomes of an image does not depend on who attacks it. A worker holds one network
+at a time; none of them writes anything.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import importlib.util
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from . import plan
+from .attacker import Attacker
+from .ledger import Outcome
+from .plan import Network, Pass, Settings
+from .progress import Silent
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some images of one pass; `number` is the pass's."""
+
+    number: int
+    network: Network
+    cells: Pass
+    images: range
+
+    def __str__(self) -> str:
+        budgets = f"eps {self.cells[0].eps:g}" if len(self.cells) == 1 else f"{len(self.cells)} eps"
+        return f"{self.network}: {self.cells[0].attack}, {budgets}"
+
+
+Outcomes = Iterator[tuple[Task, list[Outcome]]]
+
+
+class Engine:
+    """In this process, on one device. Every engine is used as a context manager."""
+
+    workers = 1
+
+    def __init__(self, settings: Settings):
+        self._attacker = Attacker(settings, plan.device(settings.device))
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Stop the workers."""
+
+    def attack(self, state: dict[str, torch.Tensor], tasks: list[Task], progress: Silent) -> Outcomes:
+        """Yield tasks, all of one network with weights `state`, as they are done, in any order."""
+        for task in tasks:
+            if not self._attacker.holds(task.network):
+                self._attacker.take(task.network, state)
+            progress.start(str(task), len(task.images))
+            outcomes = self._attacker.attack(task.cells, task.images, progress.advance)
+            progress.finish(_note(outcomes))
+            yield task, outcomes
+
+
+class OnEveryGPU(Engine):
+    """One process per GPU of this machine."""
+
+    def __init__(self, settings: Settings, devices: list[str]):
+        self.workers = len(devices)
+        context = multiprocessing.get_context("spawn")
+        queue = context.Queue()
+        for device in devices:
+            queue.put(device)
+        how = {"initializer": _begin_worker, "initargs": (settings, queue, torch.get_num_threads())}
+        self._pool = concurrent.futures.ProcessPoolExecutor(self.workers, context, **how)
+
+    def __exit__(self, *exception) -> None:
+        """Stop the workers; what they still compute is dropped."""
+        self._pool.shutdown(wait=exception[0] is None, cancel_futures=True)
+
+    def attack(self, state: dict[str, torch.Tensor], tasks: list[Task], progress: Silent) -> Outcomes:
+        """See Engine.attack."""
+        content = _packed(state)
+        waiting = {self._pool.submit(_in_worker, content, task): task for task in tasks}
+        with _shown_together(tasks, progress):
+            for future in concurrent.futures.as_completed(waiting):
+                task = waiting[future]
+                progress.advance(len(task.images))
+                yield task, future.result()
+
+
+class OnRay(Engine):
+    """One actor per GPU of a Ray cluster (without GPUs: per few CPUs). What a lost worker had is attacked again."""
+
+    def __init__(self, settings: Settings, address: str | None):
+        if importlib.util.find_spec("ray") is None:
+            raise ImportError('--engine ray needs ray; install with: pip install "fastsnn[ray]"')
+        import ray
+
+        self._ray, self._is_mine = ray, not ray.is_initialized()
+        if self._is_mine:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
+        threads = torch.get_num_threads()
+        self.workers = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        # Ray starts an actor anew when its process or node is gone, and runs its unfinished calls again
+        options = {"max_restarts": -1, "max_task_retries": -1}
+        options |= {"num_gpus": 1} if gpus else {"num_cpus": threads}
+        actor = ray.remote(_Worker).options(**options)
+        self._actors = [actor.remote(settings, "cuda" if gpus else "cpu", threads) for _ in range(self.workers)]
+
+    def __exit__(self, *exception) -> None:
+        """Stop the actors, and Ray if it was started here."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        if self._is_mine:
+            self._ray.shutdown()
+
+    def attack(self, state: dict[str, torch.Tensor], tasks: list[Task], progress: Silent) -> Outcomes:
+        """See Engine.attack: every actor has one task at a time, so that none waits behind a slow one."""
+        shared, left, running = self._ray.put(_packed(state)), list(reversed(tasks)), {}
+        with _shown_together(tasks, progress):
+            for actor in self._actors:
+                if left:
+                    task = left.pop()
+                    running[actor.attack.remote(shared, task)] = (actor, task)
+            while running:
+                (done,), _ = self._ray.wait(list(running), num_returns=1)
+                actor, task = running.pop(done)
+                outcomes = self._ray.get(done)
+                if left:
+                    following = left.pop()
+                    running[actor.attack.remote(shared, following)] = (actor, following)
+                progress.advance(len(task.images))
+                yield task, outcomes
+
+
+def engine(name: str, settings: Settings, address: str | None = None) -> Engine:
+    """Return the engine called `name`, ready to work.
+
+    Args:
+        name: "local" (this process, or with device "auto" or "cuda" a process for each of several GPUs) or "ray".
+        settings: the sweep's.
+        address: of the Ray cluster; None starts one on this machine, or takes what RAY_ADDRESS names.
+
+    Raises:
+        ImportError: Ray is asked for and not installed.
+    """
+    if name == "ray":
+        return OnRay(settings, address)
+    devices = local_devices(settings)
+    return Engine(settings) if len(devices) == 1 else OnEveryGPU(settings, devices)
+
+
+def local_devices(settings: Settings) -> list[str]:
+    """Return the devices that the local engine works on."""
+    if settings.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [settings.device]
+
+
+class _Worker:
+    """An attacker in a process of its own."""
+
+    def __init__(self, settings: Settings, device: str, threads: int):
+        torch.set_num_threads(threads)
+        self._attacker = Attacker(settings, torch.device(device))
+
+    def attack(self, content: bytes, task: Task) -> list[Outcome]:
+        """Return what becomes of a task's images; `content` holds the network's weights."""
+        import safetensors.torch
+
+        if not self._attacker.holds(task.network):
+            self._attacker.take(task.network, safetensors.torch.load(content))
+        return self._attacker.attack(task.cells, task.images)
+
+
+_worker: _Worker | None = None  # of this process, where it is one of a pool
+
+
+def _begin_worker(settings: Settings, queue: multiprocessing.Queue, threads: int) -> None:
+    global _worker
+    _worker = _Worker(settings, queue.get(), threads)
+
+
+def _in_worker(content: bytes, task: Task) -> list[Outcome]:
+    return _worker.attack(content, task)
+
+
+def _packed(state: dict[str, torch.Tensor]) -> bytes:
+    """Return weights as one piece: hundreds of tensors would be sent as hundreds of open files."""
+    import safetensors.torch
+
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
+
+
+@contextlib.contextmanager
+def _shown_together(tasks: list[Task], progress: Silent) -> Iterator[None]:
+    """Show all tasks of a network as one piece of work."""
+    if tasks:
+        progress.start(f"{tasks[0].network}: attacks", sum(len(task.images) for task in tasks))
+    yield
+    if tasks:
+        progress.finish()
+
+
+def _note(outcomes: list[Outcome]) -> str:
+    return f"{100 * min(outcome.correct.mean() for outcome in outcomes):.1f} %"

@@ -1,0 +1,130 @@
+import sqlite3
+import stat
+
+import numpy
+import pytest
+
+from fastsnn.sweep import Cell, Ledger, LedgerError, Network
+from fastsnn.sweep.ledger import FILE, Outcome
+
+NETWORK = Network("digits", "sew_resnet18", "max", 3407)
+TRAINING = {"width": 16, "training": {"T": 10, "K": 8}}
+DETERMINED = {"alpha": 0.01, "precision": "fp32"}
+
+
+def cell(eps, attack="pgd"):
+    return Cell(NETWORK, attack, "frozen", "atan:2", 7, 1, eps)
+
+
+def outcome(correct, clean=None):
+    correct = numpy.array(correct, bool)
+    clean = numpy.ones(len(correct), bool) if clean is None else numpy.array(clean, bool)
+    linf = numpy.linspace(0, 0.5, len(correct), dtype=numpy.float32)
+    return Outcome(clean, correct, ~correct, linf)
+
+
+def add(ledger, cells, outcomes):
+    run = ledger.begin_run({"eps": [1]}, {"torch": "1"}, {"threads": 2})
+    hashed = [(one, f"hash of {one}", DETERMINED) for one in cells]
+    ledger.add(run, NETWORK, TRAINING, "weights", hashed, outcomes, 1.5)
+
+
+def test_what_was_written_is_read(tmp_path):
+    with Ledger.write(tmp_path) as ledger:
+        add(ledger, [cell(4.0), cell(2.0)], [outcome([1, 0, 1]), outcome([1, 1, 1])])
+        assert ledger.has(f"hash of {cell(4.0)}") and not ledger.has("another")
+    with Ledger.read(tmp_path) as ledger:
+        two, four = map(dict, ledger.results())
+        assert (two["eps_255"], two["correct"], two["accuracy"], two["zero_gradients"]) == (2, 3, 100, 0)
+        assert (four["eps_255"], four["correct"], four["images"], four["zero_gradients"]) == (4, 2, 3, 1)
+        assert four["accuracy"] == pytest.approx(200 / 3) and four["clean_accuracy"] == 100
+        assert ledger.samples(four["cell"]) == [(0, 1, 1, 0, 0.0), (1, 1, 0, 1, 0.25), (2, 1, 1, 0, 0.5)]
+        (run,) = ledger.runs()
+        assert run["settings"] == {"eps": [1]} and run["machine"] == {"threads": 2} and run["finished"] is None
+
+
+def test_cells_of_one_call_are_there_all_or_none(tmp_path):
+    with Ledger.write(tmp_path) as ledger:
+        add(ledger, [cell(4.0)], [outcome([1, 0])])
+        broken = outcome([1, 1])
+        object.__setattr__(broken, "linf", numpy.array([0.0], numpy.float32))
+        with pytest.raises(ValueError, match="shorter"):
+            add(ledger, [cell(1.0), cell(2.0)], [outcome([1, 1]), broken])
+        assert [row["eps_255"] for row in ledger.results()] == [4.0]
+        assert sum(len(ledger.samples(number)) for number in range(10)) == 2
+        add(ledger, [cell(1.0), cell(2.0)], [outcome([1, 1]), outcome([1, 1])])
+        assert len(ledger.results()) == 3
+
+
+def test_the_worst_case_is_taken_image_by_image(tmp_path):
+    with Ledger.write(tmp_path) as ledger:
+        add(ledger, [cell(4.0, "pgd"), cell(4.0, "fgsm")], [outcome([1, 0, 1, 1]), outcome([1, 1, 0, 1])])
+        assert ledger.worst_case([1]) == (3, 4) and ledger.worst_case([2]) == (3, 4)
+        assert ledger.worst_case([1, 2]) == (2, 4)
+
+
+def test_a_second_run_on_one_ledger_is_refused_and_a_reader_is_not(tmp_path):
+    with Ledger.write(tmp_path) as ledger:
+        add(ledger, [cell(4.0)], [outcome([1, 0])])
+        with pytest.raises(LedgerError, match="is being worked on by another run; wait for it"):
+            Ledger.write(tmp_path)
+        with Ledger.read(tmp_path) as reader:
+            assert len(reader.results()) == 1
+    with Ledger.write(tmp_path) as ledger:
+        assert len(ledger.results()) == 1
+
+
+def test_a_full_disk_loses_nothing_and_says_so(tmp_path):
+    with Ledger.write(tmp_path) as ledger:
+        add(ledger, [cell(4.0)], [outcome([1, 0])])
+        pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+        ledger._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says of a full disk
+        with pytest.raises(LedgerError, match="is full; free some space and run the same command again"):
+            add(ledger, [cell(1.0)], [outcome([1] * 100_000)])
+        ledger._connection.execute("PRAGMA max_page_count = 1000000")
+        assert [row["eps_255"] for row in ledger.results()] == [4.0]
+        add(ledger, [cell(1.0)], [outcome([1] * 100_000)])
+    with Ledger.read(tmp_path) as ledger:
+        assert [row["images"] for row in ledger.results()] == [100_000, 2]
+
+
+def test_a_ledger_of_another_version_is_refused_and_left_alone(tmp_path):
+    Ledger.write(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = (tmp_path / FILE).read_bytes()
+    for opened in (Ledger.write, Ledger.read):
+        with pytest.raises(LedgerError, match="is a ledger of version 99, this fastsnn writes and reads version 1"):
+            opened(tmp_path)
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_what_is_no_ledger_is_refused_and_left_alone(tmp_path):
+    (tmp_path / FILE).write_bytes(b"something else, and precious" * 100)
+    for opened in (Ledger.write, Ledger.read):
+        with pytest.raises(LedgerError, match=r"it is no ledger, or damaged|what was finished before is saved"):
+            opened(tmp_path)
+    assert (tmp_path / FILE).read_bytes() == b"something else, and precious" * 100
+
+
+def test_a_folder_without_a_ledger_is_no_sweep(tmp_path):
+    with pytest.raises(LedgerError, match="is not the folder of a sweep"):
+        Ledger.read(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_but_read(tmp_path, request):
+    with Ledger.write(tmp_path) as ledger:
+        add(ledger, [cell(4.0)], [outcome([1, 0])])
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    request.addfinalizer(lambda: tmp_path.chmod(stat.S_IRWXU))
+    try:
+        (tmp_path / "new").touch()
+    except OSError:
+        pass
+    else:
+        pytest.skip("this user may write everywhere (root)")
+    with pytest.raises(LedgerError, match=r"cannot be written to|readonly|unable to open"):
+        Ledger.write(tmp_path)
+    with Ledger.read(tmp_path) as ledger:
+        assert len(ledger.results()) == 1
