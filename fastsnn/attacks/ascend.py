@@ -11,6 +11,7 @@ import torch
 
 from ..ops import attack_step, check
 from ..ops.attack_step import default_batch_axis, per_sample
+from . import graph
 from .copies import Run, Worst, in_passes
 from .gradient import InputGradient, check_input, input_gradient
 
@@ -43,7 +44,7 @@ def ascend(
             all budgets; None starts at x.
         restarts: at least 1; of several, the worst is kept for each sample: the first that is misclassified, else the
             one of highest cross-entropy.
-        **how: the gradient is taken: bn, precision, engine; see input_gradient.
+        **how: the gradient is taken: bn, precision, engine, graph; see input_gradient.
 
     Returns:
         The last iterate, like x; |result - x| <= eps holds exactly. A list of them for a list of budgets.
@@ -124,7 +125,9 @@ def _climb(
     steps: int,
 ) -> torch.Tensor:
     """Return the last iterate from the first; eps and alpha hold one value for each sample."""
-    axis = default_batch_axis(adv)
-    for i in range(steps):
+    axis, done = default_batch_axis(adv), 0
+    if gradient.graph is not None:
+        adv, done = graph.climb(gradient, adv, origin, y, eps, alpha, steps)
+    for i in range(done, steps):
         adv = attack_step.step(adv, origin, gradient(adv, y), eps, alpha, axis, i == steps - 1, None)
     return adv

@@ -25,6 +25,7 @@ def input_gradient(
     bn: str = "frozen",
     precision: str = "fp32",
     engine: str | None = "auto",
+    graph: str | None = "auto",
 ) -> Iterator[InputGradient]:
     """Hold `network` in the state it is attacked in, and yield the function from iterate and labels to the gradient.
 
@@ -34,6 +35,7 @@ def input_gradient(
         precision: "reference", "fp32" or "fast"; see nn.precision.
         engine: "auto" computes products in the fastest form with the same answers (see engine.prepare); None as the
             layers themselves, for comparison.
+        graph: whether attacks may replay their steps ("auto"), or None; see pgd.
 
     The loss is summed over the batch, so that a sample's gradient does not depend on how many others came with it.
 
@@ -43,13 +45,15 @@ def input_gradient(
     """
     if engine is not None:
         check.one_of("engine", engine, ("auto",))
+    if graph is not None:
+        check.one_of("graph", graph, ("auto",))
     module = network.network if isinstance(network, Prepared) else network
     network = remembered(network) if engine else module
     with torch.inference_mode(False), torch.enable_grad(), under_attack(module, bn), in_precision(precision):
         # "reference" keeps torch's order of sums, which is SpikingJelly's
         independent = bool(engine) and bn == "frozen" and precision != "reference" and are_independent(module)
         with in_one_order() if independent else contextlib.nullcontext():
-            source = InputGradient(network, module, bn, independent)
+            source = InputGradient(network, module, bn, independent, graph)
             yield source
     source.check_finite()
 
@@ -59,11 +63,23 @@ class InputGradient:
 
     Attributes:
         independent: whether a sample's gradient does not depend on its batch; see independence.
+        graph: "auto" where steps may be recorded and replayed, else None; see graph.
+        finite: whether all logits and gradients so far were, a tensor; None before the first call.
+        classes: how many logits the network returns for a sample; None before the first call.
     """
 
-    def __init__(self, network: Callable, module: Callable, bn: str, independent: bool):
-        self.network, self.module, self.bn, self.independent = network, module, bn, independent
+    def __init__(self, network: Callable, module: Callable, bn: str, independent: bool, graph: str | None = None):
+        self.network, self.module, self.bn, self.independent, self.graph = network, module, bn, independent, graph
         self.finite: torch.Tensor | None = None
+        self.classes: int | None = None
+
+    def again(self) -> InputGradient:
+        """Return the same function, which has not been called."""
+        return InputGradient(self.network, self.module, self.bn, self.independent, self.graph)
+
+    def take(self, finite: torch.Tensor) -> None:
+        """Take over whether logits and gradients that were computed elsewhere were finite."""
+        self.finite = finite.clone() if self.finite is None else self.finite & finite
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return the gradient, like x."""
@@ -84,6 +100,7 @@ class InputGradient:
     def _look_at(self, logits, y, differentiable=True):
         if self.finite is None:
             _check_logits(logits, y, differentiable)
+            self.classes = logits.shape[1]
             self.finite = torch.ones((), dtype=torch.bool, device=logits.device)
         self.finite &= torch.isfinite(logits).all()  # looked at once, at the end: a GPU need not wait at every step
 
@@ -125,5 +142,10 @@ def _check_logits(logits, y, differentiable):
             "network's logits do not depend differentiably on x: is there an encoder without straight_through=True, "
             "a detach() or a no_grad() in between?"
         )
-    if y.numel() and y.max() >= logits.shape[1]:
-        raise ValueError(f"y has the label {y.max().item()}, but network returned {logits.shape[1]} classes.")
+    check_labels(y, logits.shape[1])
+
+
+def check_labels(y: torch.Tensor, classes: int) -> None:
+    """Raise a ValueError if one of the labels [B] is not below `classes`."""
+    if y.numel() and y.max() >= classes:
+        raise ValueError(f"y has the label {y.max().item()}, but network returned {classes} classes.")

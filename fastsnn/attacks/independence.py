@@ -33,18 +33,21 @@ def are_independent(network: Callable) -> bool:
     Surely: it is made of this package's modules and a few of torch's, nobody watches one, and norms use running
     statistics. On a GPU the sums may still be reordered with the size of a batch.
     """
-    if not isinstance(network, nn.Module):
+    if not are_known(network):
         return False
-    if any(not _is_known(module) for module in network.modules()):
+    if any(isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module) for module in network.modules()):
         return False
     return bool(not library.unavailable() or any(parameter.is_cuda for parameter in network.parameters()))
+
+
+def are_known(network: Callable) -> bool:
+    """Tell whether a network is made of this package's modules and a few of torch's alone, and nobody watches one."""
+    return isinstance(network, nn.Module) and all(map(_is_known, network.modules()))
 
 
 def _is_known(module: nn.Module) -> bool:
     kind = type(module)
     known = kind in _KNOWN or kind.__module__.partition(".")[0] == __name__.partition(".")[0]
-    if isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module):
-        return False
     return known and "forward" not in vars(module) and not is_watched(module)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import torch
@@ -127,6 +127,10 @@ class Prepared:
             if len(now) != len(chosen.copies) or not all(map(_is_copy, now, chosen.copies)):
                 del self._chosen[key]
         return self
+
+    def layers(self) -> dict[Hashable, PreparedLayer]:
+        """Return the layers that have been prepared; one that is made anew (other weights) is another object."""
+        return {key: chosen.layer for key, chosen in self._chosen.items()}
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the network returns for x."""

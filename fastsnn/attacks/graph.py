@@ -1,0 +1,257 @@
+"""A whole step of PGD in one launch: forward pass, loss, gradient, sign and projection, recorded as a CUDA graph.
+
+A recording owns tensors that stay where they are: iterate, origin, labels, budgets, step sizes. An attack is copied into
+them and replays the step in place, so that one recording serves a whole sweep over eps, alpha and labels. The first two
+steps of the attack that makes it run as they are: they compile and allocate what a capture must not, and being steps
+like any other they move drifting statistics as often as they should. Capturing itself computes nothing. The last step
+is replayed for its gradient alone, as its rounding differs (see attack_step, exact).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ..engine import Prepared
+from ..nn import precision
+from ..ops import attack_step, dispatcher, layout
+from ..ops.attack_step import default_batch_axis
+from .gradient import InputGradient, check_labels
+from .independence import are_known
+
+KEPT = 4  # recordings of a network (sizes of batches, bn modes, precisions): each holds the memory of a step
+FEWEST = 3  # steps worth a recording: two run as they are
+MOST_SAMPLES = 512  # beyond, a GPU computes longer than the host takes to launch (a guess, not measured)
+Step = Callable[[], None]
+log = logging.getLogger("fastsnn")
+
+
+class CudaGraph:
+    """Records steps on a CUDA device; they work in place and look at no value on the host."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+
+    def warm_up(self, step: Step) -> None:
+        """Run a step on the stream that will record: libraries keep their workspaces by stream."""
+        with torch.cuda.device(self.device):
+            stream, current = _stream(self.device), torch.cuda.current_stream()
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                step()
+            current.wait_stream(stream)
+
+    def capture(self, step: Step) -> Step:
+        """Record a step without running it, and return its replay; RuntimeError where it cannot be recorded."""
+        graph = torch.cuda.CUDAGraph()
+        with (
+            torch.cuda.device(self.device),
+            torch.cuda.stream(torch.cuda.current_stream(self.device)),  # put back, which a failing capture does not
+            torch.cuda.graph(graph, stream=_stream(self.device), capture_error_mode="thread_local"),
+        ):
+            step()
+        return graph.replay
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def recorder(device: torch.device) -> CudaGraph | None:
+    """Return what records steps on a device, or None where nothing does."""
+    return CudaGraph(device) if device.type == "cuda" else None
+
+
+def climb(
+    gradient: InputGradient,
+    first: torch.Tensor,
+    origin: torch.Tensor,
+    y: torch.Tensor,
+    eps: torch.Tensor,
+    alpha: torch.Tensor,
+    steps: int,
+) -> tuple[torch.Tensor, int]:
+    """Replay the steps of an attack where such a step is recorded, or is met for the second time.
+
+    Args:
+        gradient: at an iterate.
+        first: iterate [T, B, C, H, W] or [B, C, H, W].
+        origin: centre of the ball, like first.
+        y: labels [B], int64.
+        eps: budgets [B].
+        alpha: step sizes [B].
+        steps: iterations, at least 0.
+
+    Returns:
+        An iterate, and how many steps led to it: all; none, and first itself; or two, where recording failed, which is
+        logged once for a network.
+    """
+    here = recorder(first.device)
+    if here is None or not steps or not _is_fit(gradient, first):
+        return first, 0
+    recordings = _of_networks.setdefault(gradient.module, _Recordings())
+    try:
+        return recordings.climb(gradient, (first, origin, y, eps, alpha), steps, here)
+    except torch.OutOfMemoryError:
+        recordings.kept.clear()  # whoever tries again with less may need what they hold
+        raise
+
+
+class _Recording:
+    """A step on tensors of its own, of the sizes of an attack's (iterate, origin, labels, budgets, step sizes)."""
+
+    def __init__(self, attack: tuple[torch.Tensor, ...]):
+        self.axis, dense = default_batch_axis(attack[0]), layout.dense(attack[0])
+        self.statics = (torch.empty_like(dense), torch.empty_like(dense), *map(torch.empty_like, attack[2:]))
+        self.gradient = self.finite = self.replay = None
+        self.load(attack)
+
+    def load(self, attack: tuple[torch.Tensor, ...]) -> None:
+        """Copy an attack of as many samples or fewer; its first fills the rest, so that nothing new can turn up."""
+        for static, tensor in zip(self.statics, attack, strict=True):
+            axis = self.axis if tensor.dim() > 1 else 0
+            samples, size = tensor.shape[axis], static.shape[axis]
+            static.narrow(axis, 0, samples).copy_(tensor)
+            static.narrow(axis, samples, size - samples).copy_(tensor.narrow(axis, 0, 1))
+        if self.finite is not None:
+            self.finite.fill_(True)
+
+    def warm_up(self, gradient: InputGradient, here: CudaGraph) -> Step:
+        """Do two steps, and return the step to record."""
+        own, (adv, origin, y, eps, alpha) = gradient.again(), self.statics  # with a flag of its own for replays
+
+        def step() -> None:
+            self.gradient = own(adv, y)
+            adv.copy_(attack_step.step(adv, origin, self.gradient, eps, alpha, self.axis, False, None))
+
+        step()
+        here.warm_up(step)
+        self.finite, self.classes = own.finite, own.classes
+        self.layers = _layers(gradient)  # their rearranged weights are read: they stay alive
+        return step
+
+
+class _Recordings:
+    """The recordings of one network by kind and number of samples, the least recently used first."""
+
+    def __init__(self):
+        self.kept: dict[tuple, _Recording] = {}
+        self.met: set[tuple] = set()
+        self.traits, self.failed = None, False
+
+    def climb(self, gradient, attack, steps, here) -> tuple[torch.Tensor, int]:
+        """See the function `climb`."""
+        first, origin, _, eps, alpha = attack
+        axis, done = default_batch_axis(first), 0
+        key = _kind(gradient, first, axis), first.shape[axis]
+        recording = self._find(gradient, *key)
+        if recording is not None:
+            if gradient.finite is None:  # else they have been looked at
+                check_labels(attack[2], recording.classes)
+            recording.load(attack)
+        elif self.failed or steps < FEWEST or not self._is_met(gradient, key):
+            return first, 0
+        else:
+            recording, done = _Recording(attack), 2
+            step = recording.warm_up(gradient, here)
+            try:
+                recording.replay = here.capture(step)
+            except RuntimeError as error:  # torch raises it for all that a capture refuses, and for memory
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                log.warning("fastsnn attacks %s without CUDA graphs: %s", type(gradient.module).__name__, reason)
+                self.failed = True
+                gradient.take(recording.finite)
+                return recording.statics[0], done
+            self.kept[key] = recording
+        adv = recording.statics[0]
+        for _ in range(done, steps - 1):
+            recording.replay()
+        before = torch.empty_like(layout.dense(first)).copy_(adv.narrow(axis, 0, key[1]))
+        recording.replay()
+        gradient.take(recording.finite)
+        if gradient.bn == "drift":  # replays move statistics behind the back of torch's count of changes
+            torch.autograd.graph.increment_version([*gradient.module.buffers()])
+        last = recording.gradient.narrow(axis, 0, key[1])
+        return attack_step.step(before, origin, last, eps, alpha, axis, True, None), steps
+
+    def _find(self, gradient, kind, samples) -> _Recording | None:
+        """Return a valid recording; one up to twice as large serves where samples are independent."""
+        traits, layers = _traits(gradient.module), _layers(gradient)
+        if traits != self.traits:
+            self.kept.clear()
+            self.met.clear()
+            self.traits = traits
+        for key in [key for key in self.kept if key[0] == kind]:
+            if any(layers.get(name) is not layer for name, layer in self.kept[key].layers.items()):
+                del self.kept[key]
+                self.met.discard(key)
+        most = 2 * samples if gradient.independent else samples
+        key = min((key for key in self.kept if key[0] == kind and samples <= key[1] <= most), default=None)
+        if key is not None:
+            self.kept[key] = self.kept.pop(key)
+        return self.kept.get(key)
+
+    def _is_met(self, gradient, key) -> bool:
+        """Tell whether a recording will be used again: these sizes were met before, and the weights are the same.
+
+        Adversarial training changes them between attacks, and a capture empties torch's cache of memory.
+        """
+        rearranges = isinstance(gradient.network, Prepared) and precision.current() != "reference"
+        if key in self.met and (_layers(gradient) or not rearranges):
+            while len(self.kept) >= KEPT:
+                del self.kept[next(iter(self.kept))]
+            return True
+        self.met.add(key)
+        return False
+
+
+_of_networks: weakref.WeakKeyDictionary[nn.Module, _Recordings] = weakref.WeakKeyDictionary()
+
+
+def _is_fit(gradient: InputGradient, first: torch.Tensor) -> bool:
+    """Tell whether a replay surely does what a call does: in known modules, and nobody listens to the calls."""
+    network = gradient.module
+    if not first.numel() or first.shape[default_batch_axis(first)] > MOST_SAMPLES or not are_known(network):
+        return False
+    if dispatcher.is_needed(first) or torch.is_autocast_enabled(first.device.type) or torch.is_anomaly_enabled():
+        return False
+    # a cumulative average asks on the host how many batches there were
+    norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    return gradient.bn == "frozen" or all(norm.momentum is not None for norm in norms)
+
+
+def _kind(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
+    """Return what tells recordings apart beside the number of samples; all inputs are float32."""
+    sizes = (axis, *first.shape[:axis], *first.shape[axis + 1 :], layout.is_channels_last(first))
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    settings = (torch.are_deterministic_algorithms_enabled(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
+    products = (cudnn.conv.fp32_precision, matmul.fp32_precision, precision.current())
+    return sizes, first.device, gradient.bn, isinstance(gradient.network, Prepared), settings, products
+
+
+def _traits(network: nn.Module) -> list:
+    """Return what recordings took for granted: where the network's tensors lie, and the constants of its modules."""
+    tensors = [
+        (one.data_ptr(), one.shape, one.stride(), one.dtype) for one in (*network.parameters(), *network.buffers())
+    ]
+    return [tensors, [(type(module), _constants(module)) for module in network.modules()]]
+
+
+def _constants(module: nn.Module) -> dict[str, object]:
+    """Return the module's public attributes, by value where they are plain; its mode follows from bn."""
+    found = {}
+    for name, value in vars(module).items():
+        if name != "training" and not name.startswith("_"):
+            plain = isinstance(value, (int, float, str, tuple, type(None)))
+            found[name] = value if plain else tuple(value) if isinstance(value, list) else id(value)
+    return found
+
+
+def _layers(gradient: InputGradient) -> dict:
+    return gradient.network.layers() if isinstance(gradient.network, Prepared) else {}
