@@ -1,10 +1,10 @@
 """A whole step of PGD in one launch: forward pass, loss, gradient, sign and projection, recorded as a CUDA graph.
 
-A recording owns tensors that stay where they are: iterate, origin, labels, budgets, step sizes. An attack is copied into
-them and replays the step in place, so that one recording serves a whole sweep over eps, alpha and labels. The first two
-steps of the attack that makes it run as they are: they compile and allocate what a capture must not, and being steps
-like any other they move drifting statistics as often as they should. Capturing itself computes nothing. The last step
-is replayed for its gradient alone, as its rounding differs (see attack_step, exact).
+A recording owns tensors that stay where they are: iterate, origin, labels, budgets, step sizes. An attack is copied
+into them and replays the step in place, so that one recording serves a whole sweep over eps, alpha and labels. The
+first two steps of the attack that makes it run as they are: they compile and allocate what a capture must not, and
+being steps like any other they move drifting statistics as often as they should. Capturing itself computes nothing. The
+last step is replayed for its gradient alone, as its rounding differs (see attack_step, exact).
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..engine import Prepared
-from ..nn import precision
-from ..ops import attack_step, dispatcher, layout
+from ..ops import attack_step, layout
 from ..ops.attack_step import default_batch_axis
 from .gradient import InputGradient, check_labels
-from .independence import are_known
+from .replayable import is_replayable, kind_of, layers_of, rearranges, traits_of
 
 KEPT = 4  # recordings of a network (sizes of batches, bn modes, precisions): each holds the memory of a step
 FEWEST = 3  # steps worth a recording: two run as they are
-MOST_SAMPLES = 512  # beyond, a GPU computes longer than the host takes to launch (a guess, not measured)
 Step = Callable[[], None]
 log = logging.getLogger("fastsnn")
 
@@ -63,7 +60,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def recorder(device: torch.device) -> CudaGraph | None:
+def recorder_on(device: torch.device) -> CudaGraph | None:
     """Return what records steps on a device, or None where nothing does."""
     return CudaGraph(device) if device.type == "cuda" else None
 
@@ -92,12 +89,12 @@ def climb(
         An iterate, and how many steps led to it: all; none, and first itself; or two, where recording failed, which is
         logged once for a network.
     """
-    here = recorder(first.device)
-    if here is None or not steps or not _is_fit(gradient, first):
+    recorder = recorder_on(first.device)
+    if recorder is None or not steps or not is_replayable(gradient, first):
         return first, 0
     recordings = _of_networks.setdefault(gradient.module, _Recordings())
     try:
-        return recordings.climb(gradient, (first, origin, y, eps, alpha), steps, here)
+        return recordings.climb(gradient, (first, origin, y, eps, alpha), steps, recorder)
     except torch.OutOfMemoryError:
         recordings.kept.clear()  # whoever tries again with less may need what they hold
         raise
@@ -122,7 +119,7 @@ class _Recording:
         if self.finite is not None:
             self.finite.fill_(True)
 
-    def warm_up(self, gradient: InputGradient, here: CudaGraph) -> Step:
+    def warm_up(self, gradient: InputGradient, recorder: CudaGraph) -> Step:
         """Do two steps, and return the step to record."""
         own, (adv, origin, y, eps, alpha) = gradient.again(), self.statics  # with a flag of its own for replays
 
@@ -131,9 +128,9 @@ class _Recording:
             adv.copy_(attack_step.step(adv, origin, self.gradient, eps, alpha, self.axis, False, None))
 
         step()
-        here.warm_up(step)
+        recorder.warm_up(step)
         self.finite, self.classes = own.finite, own.classes
-        self.layers = _layers(gradient)  # their rearranged weights are read: they stay alive
+        self.layers = layers_of(gradient)  # their rearranged weights are read: they stay alive
         return step
 
 
@@ -145,11 +142,11 @@ class _Recordings:
         self.met: set[tuple] = set()
         self.traits, self.failed = None, False
 
-    def climb(self, gradient, attack, steps, here) -> tuple[torch.Tensor, int]:
+    def climb(self, gradient, attack, steps, recorder) -> tuple[torch.Tensor, int]:
         """See the function `climb`."""
         first, origin, _, eps, alpha = attack
         axis, done = default_batch_axis(first), 0
-        key = _kind(gradient, first, axis), first.shape[axis]
+        key = kind_of(gradient, first, axis), first.shape[axis]
         recording = self._find(gradient, *key)
         if recording is not None:
             if gradient.finite is None:  # else they have been looked at
@@ -158,10 +155,12 @@ class _Recordings:
         elif self.failed or steps < FEWEST or not self._is_met(gradient, key):
             return first, 0
         else:
+            while len(self.kept) >= KEPT:  # first: recording needs memory
+                del self.kept[next(iter(self.kept))]
             recording, done = _Recording(attack), 2
-            step = recording.warm_up(gradient, here)
+            step = recording.warm_up(gradient, recorder)
             try:
-                recording.replay = here.capture(step)
+                recording.replay = recorder.capture(step)
             except RuntimeError as error:  # torch raises it for all that a capture refuses, and for memory
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 log.warning("fastsnn attacks %s without CUDA graphs: %s", type(gradient.module).__name__, reason)
@@ -182,7 +181,7 @@ class _Recordings:
 
     def _find(self, gradient, kind, samples) -> _Recording | None:
         """Return a valid recording; one up to twice as large serves where samples are independent."""
-        traits, layers = _traits(gradient.module), _layers(gradient)
+        traits, layers = traits_of(gradient.module), layers_of(gradient)
         if traits != self.traits:
             self.kept.clear()
             self.met.clear()
@@ -198,60 +197,14 @@ class _Recordings:
         return self.kept.get(key)
 
     def _is_met(self, gradient, key) -> bool:
-        """Tell whether a recording will be used again: these sizes were met before, and the weights are the same.
+        """Tell whether a recording should be of use again: its kind was met before, and weights have not changed since.
 
         Adversarial training changes them between attacks, and a capture empties torch's cache of memory.
         """
-        rearranges = isinstance(gradient.network, Prepared) and precision.current() != "reference"
-        if key in self.met and (_layers(gradient) or not rearranges):
-            while len(self.kept) >= KEPT:
-                del self.kept[next(iter(self.kept))]
+        if key in self.met and (layers_of(gradient) or not rearranges(gradient)):
             return True
         self.met.add(key)
         return False
 
 
 _of_networks: weakref.WeakKeyDictionary[nn.Module, _Recordings] = weakref.WeakKeyDictionary()
-
-
-def _is_fit(gradient: InputGradient, first: torch.Tensor) -> bool:
-    """Tell whether a replay surely does what a call does: in known modules, and nobody listens to the calls."""
-    network = gradient.module
-    if not first.numel() or first.shape[default_batch_axis(first)] > MOST_SAMPLES or not are_known(network):
-        return False
-    if dispatcher.is_needed(first) or torch.is_autocast_enabled(first.device.type) or torch.is_anomaly_enabled():
-        return False
-    # a cumulative average asks on the host how many batches there were
-    norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
-    return gradient.bn == "frozen" or all(norm.momentum is not None for norm in norms)
-
-
-def _kind(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
-    """Return what tells recordings apart beside the number of samples; all inputs are float32."""
-    sizes = (axis, *first.shape[:axis], *first.shape[axis + 1 :], layout.is_channels_last(first))
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    settings = (torch.are_deterministic_algorithms_enabled(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
-    products = (cudnn.conv.fp32_precision, matmul.fp32_precision, precision.current())
-    return sizes, first.device, gradient.bn, isinstance(gradient.network, Prepared), settings, products
-
-
-def _traits(network: nn.Module) -> list:
-    """Return what recordings took for granted: where the network's tensors lie, and the constants of its modules."""
-    tensors = [
-        (one.data_ptr(), one.shape, one.stride(), one.dtype) for one in (*network.parameters(), *network.buffers())
-    ]
-    return [tensors, [(type(module), _constants(module)) for module in network.modules()]]
-
-
-def _constants(module: nn.Module) -> dict[str, object]:
-    """Return the module's public attributes, by value where they are plain; its mode follows from bn."""
-    found = {}
-    for name, value in vars(module).items():
-        if name != "training" and not name.startswith("_"):
-            plain = isinstance(value, (int, float, str, tuple, type(None)))
-            found[name] = value if plain else tuple(value) if isinstance(value, list) else id(value)
-    return found
-
-
-def _layers(gradient: InputGradient) -> dict:
-    return gradient.network.layers() if isinstance(gradient.network, Prepared) else {}

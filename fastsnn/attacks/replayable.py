@@ -1,0 +1,70 @@
+"""Which attacks can be replayed, and what a recording of their step takes for granted: it sees no change but in place.
+
+What may differ between attacks is either in the kind of a recording, so that each has its own, or in the traits of a
+network or its prepared layers, so that recordings go when it changes. Values that are read in place may change freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import torch
+from torch import nn
+
+from ..engine import Prepared
+from ..engine.layer import PreparedLayer
+from ..nn.precision import current
+from ..ops import dispatcher, layout
+from ..ops.attack_step import default_batch_axis
+from .gradient import InputGradient
+from .independence import are_known
+
+MOST_SAMPLES = 512  # beyond, a GPU computes longer than the host takes to launch (a guess, not measured)
+
+
+def is_replayable(gradient: InputGradient, first: torch.Tensor) -> bool:
+    """Tell whether a replay surely does what a call does: in known modules, and nobody listens to the calls."""
+    network = gradient.module
+    if not first.numel() or first.shape[default_batch_axis(first)] > MOST_SAMPLES or not are_known(network):
+        return False
+    if dispatcher.is_needed(first) or torch.is_autocast_enabled(first.device.type) or torch.is_anomaly_enabled():
+        return False
+    # a cumulative average asks on the host how many batches there were
+    norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    return gradient.bn == "frozen" or all(norm.momentum is not None for norm in norms)
+
+
+def kind_of(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
+    """Return what tells recordings apart beside the number of samples; all inputs are float32."""
+    sizes = (axis, *first.shape[:axis], *first.shape[axis + 1 :], layout.is_channels_last(first))
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    settings = (torch.are_deterministic_algorithms_enabled(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
+    products = (cudnn.conv.fp32_precision, matmul.fp32_precision, current())
+    return sizes, first.device, gradient.bn, isinstance(gradient.network, Prepared), settings, products
+
+
+def traits_of(network: nn.Module) -> list:
+    """Return what recordings took for granted: where the network's tensors lie, and the constants of its modules."""
+    tensors = (*network.parameters(), *network.buffers())
+    places = [(tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors]
+    return [places, [(type(module), _constants(module)) for module in network.modules()]]
+
+
+def _constants(module: nn.Module) -> dict[str, object]:
+    """Return the module's public attributes, by value where they are plain; its mode follows from bn."""
+    found = {}
+    for name, value in vars(module).items():
+        if name != "training" and not name.startswith("_"):
+            plain = isinstance(value, (int, float, str, tuple, type(None)))
+            found[name] = value if plain else tuple(value) if isinstance(value, list) else id(value)
+    return found
+
+
+def rearranges(gradient: InputGradient) -> bool:
+    """Tell whether the engine computes layers, from weights that it has rearranged."""
+    return isinstance(gradient.network, Prepared) and current() != "reference"
+
+
+def layers_of(gradient: InputGradient) -> dict[Hashable, PreparedLayer]:
+    """Return the layers whose weights are rearranged so far."""
+    return gradient.network.layers() if isinstance(gradient.network, Prepared) else {}
