@@ -139,15 +139,16 @@ def test_recording_and_replaying_move_no_random_numbers(same_algorithms):
 
 def test_the_memory_of_recordings_goes_with_their_network():
     x, y = on_the_gpu(B=4)
-    attacked(settled().cuda(), x, y)  # what libraries keep
-    gc.collect()
-    before, net = torch.cuda.memory_allocated(), settled().cuda()
-    for _ in range(3):
-        attacked(net, x, y)
-    assert sizes_recorded(net) == [4]
-    del net
-    gc.collect()
-    assert torch.cuda.memory_allocated() - before < 2**26, "the recording stream's workspaces stay"
+    allocated = []
+    for _ in range(2):  # the first time libraries allocate what they keep
+        net = settled().cuda()
+        for _ in range(3):
+            attacked(net, x, y)
+        assert sizes_recorded(net) == [4]
+        del net
+        gc.collect()
+        allocated.append(torch.cuda.memory_allocated())
+    assert allocated[1] - allocated[0] < 2**20
 
 
 def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_the_next_network_is_recorded(same_algorithms, caplog):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 
@@ -26,6 +27,7 @@ KEPT = 4  # recordings of a network (sizes of batches, bn modes, precisions): ea
 FEWEST = 3  # steps worth a recording: two run as they are
 Step = Callable[[], None]
 log = logging.getLogger("fastsnn")
+_one_at_a_time = threading.Lock()  # all recordings of a device share a stream
 
 
 class CudaGraph:
@@ -36,7 +38,7 @@ class CudaGraph:
 
     def warm_up(self, step: Step) -> None:
         """Run a step on the stream that will record: libraries keep their workspaces by stream."""
-        with torch.cuda.device(self.device):
+        with _one_at_a_time, torch.cuda.device(self.device):
             stream, current = _stream(self.device), torch.cuda.current_stream()
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
@@ -47,6 +49,7 @@ class CudaGraph:
         """Record a step without running it, and return its replay; RuntimeError where it cannot be recorded."""
         graph = torch.cuda.CUDAGraph()
         with (
+            _one_at_a_time,
             torch.cuda.device(self.device),
             torch.cuda.stream(torch.cuda.current_stream(self.device)),  # put back, which a failing capture does not
             torch.cuda.graph(graph, stream=_stream(self.device), capture_error_mode="thread_local"),
@@ -162,9 +165,10 @@ class _Recordings:
             try:
                 recording.replay = recorder.capture(step)
             except RuntimeError as error:  # torch raises it for all that a capture refuses, and for memory
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                log.warning("fastsnn attacks %s without CUDA graphs: %s", type(gradient.module).__name__, reason)
-                self.failed = True
+                self.failed = True  # for good: torch keeps the memory of captures that fail
+                log.warning(
+                    "fastsnn attacks %s without CUDA graphs: %s", type(gradient.module).__name__, _reason(error)
+                )
                 gradient.take(recording.finite)
                 return recording.statics[0], done
             self.kept[key] = recording
@@ -208,3 +212,9 @@ class _Recordings:
 
 
 _of_networks: weakref.WeakKeyDictionary[nn.Module, _Recordings] = weakref.WeakKeyDictionary()
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return in a line what went wrong; the end of a failing capture raises once more, and says less."""
+    cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]

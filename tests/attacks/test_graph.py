@@ -445,7 +445,10 @@ def test_too_little_memory_drops_what_is_kept_and_halves_the_copies(net, recorde
 class Refusing(Again):
     def capture(self, step):
         self.captured += 1
-        raise RuntimeError("operation not permitted when stream is capturing\nand a second line")
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nand a second line")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
 
 
 @pytest.mark.parametrize("bn", ["frozen", "batch", "drift"])
