@@ -12,6 +12,7 @@ import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastsnn
 from fastsnn.attacks import PGD, fgsm, graph, pgd
@@ -153,6 +154,79 @@ def test_random_numbers_and_the_caller_s_tensors_stay_as_they_are(recorded):
     attack(recorded, x, y)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(x, before[0]) and torch.equal(y, before[1])
+
+
+# Torch's operators alone, as in a CUDA graph: no Python between them
+
+
+class Tape(TorchDispatchMode):
+    """Notes operators with the very tensors they read and write, and does them again."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.before = [], {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.is_mutable:
+            self.before.setdefault(id(args[0]), (args[0], args[0].clone()))
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+    def undo(self):
+        for tensor, value in self.before.values():
+            tensor.copy_(value)
+
+    def play(self):
+        for func, args, kwargs, out in self.calls:
+            again = func(*args, **kwargs)
+            for old, new in zip(*map(torch.utils._pytree.tree_leaves, (out, again)), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():  # else a view, or in place
+                    old.copy_(new)
+
+
+class Taping(Again):
+    def capture(self, step):
+        self.captured += 1
+        self.tape = Tape()
+        with self.tape:
+            step()
+        return torch.no_grad()(self.play)
+
+    def play(self):
+        if not self.replayed:
+            self.tape.undo()  # a capture computes nothing
+        self.replayed += 1
+        self.tape.play()
+
+
+@pytest.fixture
+def taping(monkeypatch):
+    taping = Taping()
+    monkeypatch.setattr(graph, "recorder_on", lambda device: taping)
+    return taping
+
+
+@pytest.mark.parametrize("how", [{"engine": None}, {"precision": "reference"}], ids=str)
+def test_operators_alone_do_the_step(net, taping, how):
+    for seed, eps in enumerate((0.02, 0.02, 0.1, torch.tensor([0.1, 0.0, 0.2, 0.03]))):
+        assert_as_without_graphs(net, *batch(B=4, seed=seed), seed=seed, eps=eps, alpha=0.02 * (seed + 1), **how)
+    with torch.no_grad():
+        for tensor in (net.conv1.weight, net.layer2[0].bn1.running_mean, net.fc.weight):
+            tensor.mul_(1.1)
+    assert_as_without_graphs(net, *batch(B=4), **how)
+    assert taping.counts() == (1, 2 + 4 + 4 + 4)
+
+
+@pytest.mark.parametrize("bn", ["frozen", "batch", "drift"])
+@pytest.mark.parametrize("how", [{}, {"engine": None}, {"precision": "reference"}, {"precision": "fast"}], ids=str)
+def test_a_step_waits_for_no_value(net, taping, monkeypatch, how, bn):
+    monkeypatch.setattr(taping, "play", lambda: None)  # kernels that are called past the dispatcher are on no tape
+    for _ in range(2):
+        attack(net, *batch(B=4), bn=bn, steps=4, **how)
+    names = {func._schema.name for func, *_ in taping.tape.calls}
+    assert "fastsnn::attack_step" in names
+    assert not names & {"aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::item"}
 
 
 # When
