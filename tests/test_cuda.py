@@ -1,5 +1,6 @@
 """The CUDA C++ kernels, compiled for GPUs that need not be here; what they compute is in tests/gpu_kernels."""
 
+import ctypes
 import functools
 import re
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastsnn.ops import cuda_units
+from fastsnn.ops import cuda_units, gpu
 from fastsnn.ops.cuda_units import Unit
 
 from . import nvrtc
@@ -52,6 +53,51 @@ class TestCompiled:
         found = {kernel: set(re.findall(r"\bF(?:FMA|MUL)\b", code)) for kernel, code in kernels.items()}
         assert found["forward_wide"] == {"FMUL"}
         assert "FFMA" in found["backward_wide"]  # of the surrogate's division: the search can find one
+
+
+class TestCompiledThroughCupy:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path, monkeypatch):
+        pytest.importorskip("cupy", reason="needs cupy: pip install 'fastsnn[cuda]'")
+        monkeypatch.setenv("FASTSNN_CACHE", str(tmp_path))
+        return tmp_path / "cuda"
+
+    def test_denormals_are_kept_where_spikes_are_decided(self, cache):
+        gpu.compiled(cuda_units.integrate_fire(0, 10, 0, False), "sm_90")
+        (path,) = cache.glob("*.cubin")
+        forward = _kernels(path)["forward_wide"]
+        arithmetic = re.findall(r"\bF(?:ADD|MUL|SETP|SET)\b[.\w]*", forward)
+        assert "FADD" in arithmetic and not [name for name in arithmetic if "FTZ" in name]
+
+    def test_a_unit_is_compiled_once(self, cache, monkeypatch):
+        from cupy.cuda import nvrtc
+
+        cubin = gpu.compiled(Unit("phase_encode"), "sm_90")
+        monkeypatch.setattr(nvrtc, "createProgram", None)
+        assert gpu.compiled(Unit("phase_encode"), "sm_90") == cubin
+        (path,) = cache.iterdir()
+        assert path.name.startswith("phase_encode-sm_90-")
+
+    def test_without_a_cache_a_unit_is_compiled_all_the_same(self, cache):
+        cache.write_text("a file where the folder would be")
+        assert gpu.compiled(Unit("phase_encode"), "sm_90").startswith(b"\x7fELF")
+
+    def test_what_nvrtc_refuses_is_told_with_its_log(self, cache):
+        with pytest.raises(RuntimeError, match=r"phase_encode for sm_999: .*gpu-architecture"):
+            gpu.compiled(Unit("phase_encode"), "sm_999")
+        assert not list(cache.iterdir())
+
+
+def test_arguments_are_passed_as_cupy_passes_structures():
+    """cupy takes arrays of a single element by value, and refuses all others."""
+
+    class Arguments(ctypes.Structure):
+        _fields_ = (("pointer", ctypes.c_void_p), ("number", ctypes.c_float))
+
+    arguments = Arguments(1, 2.5)
+    passed = gpu.by_value(arguments)
+    assert passed.size == 1 and passed.nbytes == ctypes.sizeof(arguments)
+    assert passed.__array_interface__["data"][0] == ctypes.addressof(arguments)
 
 
 def test_a_unit_is_named_after_its_macros_and_all_names_differ():

@@ -1,21 +1,24 @@
 """The CUDA C++ kernels (csrc/cuda) on torch's current stream; the one file of the package that touches cupy.
 
-A unit is compiled by NVRTC when it is first called, and kept in cupy's cache on disk; where `python setup.py
+A unit is compiled by NVRTC when it is first called, and kept on disk (see fastsnn.files); where `python setup.py
 build_cuda` compiled these very sources, nothing is compiled at run time. Launches can be captured in a CUDA graph once
-a unit has been called.
+a unit has been called. cupy.RawModule would flush denormals to zero, so NVRTC is told what to do here.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import importlib.util
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 import torch
 
+from .. import files
 from . import cuda_units
 from .cuda_units import PACK, THREADS, Unit
 
@@ -42,14 +45,23 @@ def launch(
     run(unit, name, arguments, blocks(numbers, width), device)
 
 
+class _Stream(NamedTuple):
+    """What cupy takes for a stream."""
+
+    ptr: int
+
+
 def run(unit: Unit, kernel: str, arguments: ctypes.Structure, blocks: int, device: torch.device) -> None:
     """Run a kernel of `unit` on torch's current stream."""
-    import cupy
-
     stream = torch.cuda.current_stream(device)
-    with cupy.cuda.Device(stream.device_index), cupy.cuda.ExternalStream(stream.cuda_stream, stream.device_index):
-        by_value = numpy.frombuffer(arguments, dtype=numpy.uint8)
-        _function(unit, kernel, stream.device_index)((blocks,), (THREADS,), (by_value,))
+    with torch.cuda.device(stream.device_index):
+        function = _function(unit, kernel, stream.device_index)
+        function((blocks,), (THREADS,), (by_value(arguments),), stream=_Stream(stream.cuda_stream))
+
+
+def by_value(arguments: ctypes.Structure) -> numpy.ndarray:
+    """Return a structure as cupy passes it by value: an array of a single element, which shares its memory."""
+    return numpy.frombuffer(arguments, dtype=numpy.dtype((numpy.void, ctypes.sizeof(arguments))))
 
 
 def is_wide(arguments: ctypes.Structure, numbers: int, width: int) -> bool:
@@ -66,16 +78,55 @@ def blocks(numbers: int, width: int) -> int:
 @functools.cache
 def _function(unit: Unit, kernel: str, device_index: int):
     """Return the kernel, loaded on the current device."""
+    return _module(unit, device_index).get_function(kernel)
+
+
+@functools.cache
+def _module(unit: Unit, device_index: int):
+    """Return a unit, loaded on the current device."""
     import cupy
 
-    path = BUILT / f"{unit.name}.fatbin"
-    if path.exists() and _is_current():
+    module, built = cupy.cuda.function.Module(), BUILT / f"{unit.name}.fatbin"
+    if built.exists() and _is_current():
         try:
-            return cupy.RawModule(path=str(path)).get_function(kernel)
+            module.load(built.read_bytes())
+            return module
         except cupy.cuda.driver.CUDADriverError as error:  # e.g. built for other architectures
             log.info("fastsnn compiles %s: what was built does not load on this GPU (%s)", unit.name, error)
-    code = cuda_units.text(unit.source)
-    return cupy.RawModule(code=code, options=unit.options(), backend="nvrtc").get_function(kernel)
+    major, minor = torch.cuda.get_device_capability(device_index)
+    module.load(compiled(unit, f"sm_{major}{minor}"))
+    return module
+
+
+def compiled(unit: Unit, architecture: str) -> bytes:
+    """Return a unit's binary for an architecture such as "sm_90": from the disk, or compiled now and left there.
+
+    Raises:
+        RuntimeError: NVRTC refuses it, e.g. because it does not know so new a GPU; the message holds its log.
+    """
+    from cupy.cuda import nvrtc
+
+    code, options = cuda_units.text(unit.source), (*unit.options(), f"--gpu-architecture={architecture}")
+    key = hashlib.sha256(repr((code, options, nvrtc.getVersion())).encode()).hexdigest()[:16]
+    try:
+        kept = files.cache("cuda") / f"{unit.name}-{architecture}-{key}.cubin"
+        if kept.exists():
+            return kept.read_bytes()
+    except OSError as error:
+        kept = None
+        log.info("fastsnn compiles %s for this process alone: %s", unit.name, error)
+    program = nvrtc.createProgram(code, f"{unit.source}.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, options)
+        cubin = nvrtc.getCUBIN(program) + b"\0"  # cupy cuts the last byte off, as if it ended a string
+    except nvrtc.NVRTCError as error:
+        log_of_it = nvrtc.getProgramLog(program).strip()
+        raise RuntimeError(f"NVRTC does not compile {unit.name} for {architecture}: {error}. {log_of_it}") from error
+    finally:
+        nvrtc.destroyProgram(program)
+    if kept is not None:
+        files.write(kept, cubin)
+    return cubin
 
 
 @functools.cache

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..sweep import Ledger, files
+from .. import files
+from ..sweep import Ledger
 from ..sweep.export import worst_cases
 from ..sweep.report import Row, attack_name, differs, written
 from . import pictures, published

@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import files, report
+from .. import files
+from . import report
 from .ledger import Ledger
 
 FORMATS = ("csv", "parquet", "json")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import files
+from .. import files
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,20 +1,18 @@
 """The cache of trained weights: one safetensors file each, named by a hash of everything that determined them.
 
-That description stands in the file's header as JSON, with a checksum of the tensors. The files lie in
-$FASTSNN_CACHE/weights, by default ~/.cache/fastsnn/weights (or $XDG_CACHE_HOME/fastsnn/weights), and can be deleted at
-any time.
+That description stands in the file's header as JSON, with a checksum of the tensors. The files lie in the cache's
+folder `weights` (see fastsnn.files), and can be deleted at any time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
 
-from . import files
+from .. import files
 
 
 class CorruptWeightsError(Exception):
@@ -22,19 +20,8 @@ class CorruptWeightsError(Exception):
 
 
 def directory() -> Path:
-    """Return the folder of the cache, made if need be.
-
-    Raises:
-        OSError: it cannot be made or written to.
-    """
-    home = os.environ.get("FASTSNN_CACHE") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastsnn"
-    )
-    folder = Path(home).expanduser() / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder} cannot be written to; set FASTSNN_CACHE to a folder that can")
-    return folder
+    """Return the folder of the cache, made if need be; OSError where it cannot be."""
+    return files.cache("weights")
 
 
 def path(description: dict) -> Path:

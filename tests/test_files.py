@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from fastsnn.sweep import files
+from fastsnn import files
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from fastsnn.sweep import files
+from fastsnn import files
 
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 files.write(Path(sys.argv[1]), b"new")

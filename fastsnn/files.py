@@ -1,0 +1,39 @@
+"""Files that are whole or not there (whoever dies while writing leaves the old one in place), and the cache's folders.
+
+What is cached lies in $FASTSNN_CACHE, by default ~/.cache/fastsnn (or $XDG_CACHE_HOME/fastsnn), and can be deleted at
+any time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write(path: Path, content: bytes) -> None:
+    """Put `content` in `path` at once: written beside it, flushed to the disk, then renamed over it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def cache(name: str) -> Path:
+    """Return the cache's folder for one kind of thing, made if need be.
+
+    Raises:
+        OSError: it cannot be made or written to.
+    """
+    home = os.environ.get("FASTSNN_CACHE") or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastsnn"
+    )
+    folder = Path(home).expanduser() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written to; set FASTSNN_CACHE to a folder that can")
+    return folder
