@@ -8,29 +8,14 @@ import pytest
 import torch
 
 import fastsnn
-from fastsnn import functional
 
 from .agreement import spikes
-from .baselines import frozen_pgd, paper_pgd, reset_net, spikingjelly_sew_resnet
+from .baselines import frozen_pgd, paper_pgd
+from .pairs import pair
 
 NETWORKS = [(18, "max"), (18, "avg"), (50, "max"), (50, "avg")]
 HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 7}
 BATCH = 16
-
-
-def setting(depth, pool, seed=3407):
-    """Both networks, new, with the same weights and settled statistics, and a batch of encoded noise images."""
-    torch.manual_seed(seed)
-    theirs = spikingjelly_sew_resnet(depth, pool)
-    images = torch.randint(0, 256, (BATCH, 3, 32, 32), dtype=torch.uint8)
-    x, y = functional.phase_encode(images), torch.randint(0, 10, (BATCH,))
-    with torch.no_grad():
-        for _ in range(5):
-            theirs.train()(x)
-            reset_net(theirs)
-    ours = getattr(fastsnn.models, f"sew_resnet{depth}")(pool)
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs, x, y
 
 
 EQUAL = {"fp32": 0.999, "fast": 0.97}  # the share of a sample's places that has to be equal after one step
@@ -86,7 +71,7 @@ def _skip_if_smoke(smoke, depth):
 def test_pgd7_train_mode_vs_papers_loop(compare, smoke, depth, pool):
     """The same protocol on both sides: batch statistics that drift."""
     _skip_if_smoke(smoke, depth)
-    ours, theirs, x, y = setting(depth, pool)
+    ours, theirs, x, y = pair(depth, pool, BATCH)
     candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, bn="drift", **HOW)
     options = {"rounds": 3, "note": _images_per_second}
     _train_mode_is_equal(ours, theirs, x, y)
@@ -98,7 +83,7 @@ def test_pgd7_train_mode_vs_papers_loop(compare, smoke, depth, pool):
 def test_pgd7_vs_papers_loop(compare, smoke, depth, pool, precision):
     """The default attack (frozen statistics) against the paper's protocol; one step is checked against loop (b)."""
     _skip_if_smoke(smoke, depth)
-    ours, theirs, x, y = setting(depth, pool)
+    ours, theirs, x, y = pair(depth, pool, BATCH)
     candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, precision=precision, **HOW)
     _one_step_is_equal(ours, theirs, x, y, precision)
     options = {"rounds": 3, "note": _images_per_second}
@@ -110,7 +95,7 @@ def test_pgd7_vs_papers_loop(compare, smoke, depth, pool, precision):
 def test_pgd7_vs_frozen_loop(compare, smoke, depth, pool, compiled):
     """The default attack against what one can do by hand on SpikingJelly, eager or with torch.compile."""
     _skip_if_smoke(smoke, depth)
-    ours, theirs, x, y = setting(depth, pool)
+    ours, theirs, x, y = pair(depth, pool, BATCH)
     forward = torch.compile(theirs) if compiled else None
     candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, **HOW)
     baseline = functools.partial(frozen_pgd, theirs, x, y, forward=forward, **HOW)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -122,9 +122,15 @@ class Prepared:
 
     def forget_changed(self) -> Prepared:
         """Drop the rearranged weights of layers that have other weights now, however they changed; return self."""
+        pairs = {}
         for key, chosen in list(self._chosen.items()):
             now = [reference() for reference, _ in chosen.watched]
-            if len(now) != len(chosen.copies) or not all(map(_is_copy, now, chosen.copies)):
+            if len(now) == len(chosen.copies) and all(map(_may_be_copy, now, chosen.copies)):
+                pairs[key] = now, chosen.copies
+            else:
+                del self._chosen[key]
+        for key, equal in zip(pairs, _are_equal(list(pairs.values())), strict=True):
+            if not equal:
                 del self._chosen[key]
         return self
 
@@ -220,8 +226,25 @@ class Explanation(list):
         return "\n".join(lines)
 
 
-def _is_copy(tensor: torch.Tensor | None, copy: torch.Tensor) -> bool:
-    return tensor is not None and tensor.device == copy.device and torch.equal(tensor, copy)
+def _may_be_copy(tensor: torch.Tensor | None, copy: torch.Tensor) -> bool:
+    return tensor is not None and (tensor.device, tensor.shape, tensor.dtype) == (copy.device, copy.shape, copy.dtype)
+
+
+def _are_equal(pairs: list[tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]]) -> list[bool]:
+    """Tell for each pair of lists whether their tensors, of the same sizes, are equal.
+
+    On a GPU in a few launches and one wait for all, where a comparison of each would cost more than a step of PGD.
+    """
+    if not any(tensor.is_cuda for ours, _ in pairs for tensor in ours):
+        return [all(map(torch.equal, ours, theirs)) for ours, theirs in pairs]
+    return _are_equal_at_once(pairs)
+
+
+def _are_equal_at_once(pairs) -> list[bool]:
+    ours, theirs = ([tensor for pair in pairs for tensor in pair[side]] for side in (0, 1))
+    furthest = torch._foreach_norm(torch._foreach_sub(ours, theirs), ord=float("inf"))
+    equal = iter((torch.stack(furthest) == 0).tolist())  # infinities and NaN differ from themselves: made anew
+    return [all([next(equal) for _ in ours]) for ours, _ in pairs]
 
 
 def _unchanged(watched, tensors) -> bool:
