@@ -62,4 +62,11 @@ struct Channels {
   int64_t rows, channels, chunk_rows;
 };
 
+// Hashes of `count` bytes, one for each chunk.
+struct Fingerprint {
+  const char* bytes;
+  uint64_t* out;
+  int64_t count, chunk_bytes;
+};
+
 }  // namespace fastsnn

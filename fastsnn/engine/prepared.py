@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from ..nn.precision import gradient_dtype, product_dtype
 from ..ops import check
 from .forms import Form, fitting
 from .layer import PreparedLayer
+from .unchanged import are_unchanged, known
 from .under_attack import under_attack
 
 
@@ -46,7 +47,7 @@ class Layer(NamedTuple):
 
 class _Chosen(NamedTuple):
     watched: tuple  # weak references to the tensors it was made from, and their versions
-    copies: tuple  # of those tensors
+    known: tuple  # what tells whether those tensors have changed
     settings: tuple  # the numbers it was made from
     frames: tuple[int, ...]
     why: str
@@ -96,7 +97,7 @@ _remembered: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDiction
 def remembered(network: Callable[[torch.Tensor], torch.Tensor]) -> Prepared:
     """Return `network` prepared, with the forms of earlier calls where the weights are still the same.
 
-    Comparing weights with copies is one pass over them; building forms also rearranges and transforms them.
+    To compare weights is one pass over them; building forms also rearranges and transforms them.
     """
     if isinstance(network, Prepared):
         return network.forget_changed()
@@ -122,15 +123,9 @@ class Prepared:
 
     def forget_changed(self) -> Prepared:
         """Drop the rearranged weights of layers that have other weights now, however they changed; return self."""
-        pairs = {}
-        for key, chosen in list(self._chosen.items()):
-            now = [reference() for reference, _ in chosen.watched]
-            if len(now) == len(chosen.copies) and all(map(_may_be_copy, now, chosen.copies)):
-                pairs[key] = now, chosen.copies
-            else:
-                del self._chosen[key]
-        for key, equal in zip(pairs, _are_equal(list(pairs.values())), strict=True):
-            if not equal:
+        watched = [([reference() for reference, _ in chosen.watched], chosen.known) for chosen in self._chosen.values()]
+        for key, unchanged in zip(list(self._chosen), are_unchanged(watched), strict=True):
+            if not unchanged:
                 del self._chosen[key]
         return self
 
@@ -187,8 +182,8 @@ class Prepared:
                     return None
                 layer = PreparedLayer(form, conv, norm, neuron, dtypes[0])
             watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors)
-            copies = () if trained else tuple(tensor.detach().clone() for tensor in tensors)
-            chosen = self._chosen[key] = _Chosen(watched, copies, settings, (T * B, H, W, C), why, layer)
+            now = () if trained else tuple(map(known, tensors))
+            chosen = self._chosen[key] = _Chosen(watched, now, settings, (T * B, H, W, C), why, layer)
         return chosen.layer(x_seq, residual, junction)
 
     def _choose(self, conv, shape, dtypes, measure: bool) -> tuple[Form | None, str]:
@@ -224,27 +219,6 @@ class Explanation(list):
         widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in (head, *cells)]
         return "\n".join(lines)
-
-
-def _may_be_copy(tensor: torch.Tensor | None, copy: torch.Tensor) -> bool:
-    return tensor is not None and (tensor.device, tensor.shape, tensor.dtype) == (copy.device, copy.shape, copy.dtype)
-
-
-def _are_equal(pairs: list[tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]]) -> list[bool]:
-    """Tell for each pair of lists whether their tensors, of the same sizes, are equal.
-
-    On a GPU in a few launches and one wait for all, where a comparison of each would cost more than a step of PGD.
-    """
-    if not any(tensor.is_cuda for ours, _ in pairs for tensor in ours):
-        return [all(map(torch.equal, ours, theirs)) for ours, theirs in pairs]
-    return _are_equal_at_once(pairs)
-
-
-def _are_equal_at_once(pairs) -> list[bool]:
-    ours, theirs = ([tensor for pair in pairs for tensor in pair[side]] for side in (0, 1))
-    furthest = torch._foreach_norm(torch._foreach_sub(ours, theirs), ord=float("inf"))
-    equal = iter((torch.stack(furthest) == 0).tolist())  # infinities and NaN differ from themselves: made anew
-    return [all([next(equal) for _ in ours]) for ours, _ in pairs]
 
 
 def _unchanged(watched, tensors) -> bool:

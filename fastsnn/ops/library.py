@@ -110,6 +110,15 @@ class ChannelsArguments(ctypes.Structure):
     ]
 
 
+class FingerprintArguments(ctypes.Structure):
+    """`struct Fingerprint` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("bytes", "out")),
+        *((name, c_int64) for name in ("count", "chunk_bytes")),
+    ]
+
+
 _KERNELS = {
     "integrate_fire_forward": IntegrateFireArguments,
     "integrate_fire_backward": IntegrateFireArguments,
@@ -126,6 +135,7 @@ _KERNELS = {
     "channel_affine": ChannelsArguments,
     "winograd_filters": WinogradFiltersArguments,
     "winograd_planes": WinogradPlanesArguments,
+    "fingerprint": FingerprintArguments,
 }
 
 

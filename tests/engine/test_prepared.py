@@ -12,7 +12,6 @@ import torch
 import fastsnn
 from fastsnn import engine
 from fastsnn.engine import prepare
-from fastsnn.engine.prepared import _are_equal, _are_equal_at_once
 from fastsnn.nn.layers import norm_fire, product
 from fastsnn.ops import library
 
@@ -299,15 +298,6 @@ def test_rearranged_weights_are_kept_between_calls_until_they_are_found_to_have_
     net.layer2[0].bn1.running_mean.data.add_(1)
     left = {row.name for row in prepared.forget_changed().explain()}
     assert len(left) == 18 and not left & {"layer1.0.conv1", "layer2.0.conv1"}
-
-
-def test_copies_are_compared_at_once_as_one_by_one():
-    tensors = [torch.randn(3, 4), torch.randn(5), torch.randn(2), torch.zeros(2)]
-    changed = [tensor.clone() for tensor in tensors]
-    changed[2][1] += 1e-6
-    infinite = [torch.tensor([1.0, float("inf")])]
-    pairs = [(tensors[:2], changed[:2]), (tensors[2:], changed[2:]), ([], []), (infinite, [torch.zeros(2)])]
-    assert _are_equal_at_once(pairs) == _are_equal(pairs) == [True, False, True, False]
 
 
 def test_a_network_goes_when_its_last_name_goes():
