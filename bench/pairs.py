@@ -19,13 +19,15 @@ class Pair(NamedTuple):
     y: torch.Tensor
 
 
-def pair(depth: int, pool: str, batch: int = 16, T: int = 10, side: int = 32, device: str = "cpu") -> Pair:
+def pair(
+    depth: int, pool: str, batch: int = 16, T: int = 10, side: int = 32, device: str = "cpu", seed: int = 3407
+) -> Pair:
     """Return SEW-ResNets, new, settled on their batch, in eval mode; without SpikingJelly `theirs` is None."""
     try:
         from .baselines import reset_net, spikingjelly_sew_resnet
     except ImportError:
         spikingjelly_sew_resnet = None
-    torch.manual_seed(3407)
+    torch.manual_seed(seed)
     ours = getattr(fastsnn.models, f"sew_resnet{depth}")(pool)
     theirs = spikingjelly_sew_resnet(depth, pool).to(device) if spikingjelly_sew_resnet else None
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)

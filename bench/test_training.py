@@ -9,7 +9,8 @@ from fastsnn.engine import prepare
 
 from .agreement import spikes
 from .baselines import reset_net
-from .test_attack import BATCH, setting
+from .pairs import pair
+from .test_attack import BATCH
 
 
 def _where_no_spike_turns():
@@ -19,7 +20,7 @@ def _where_no_spike_turns():
     of the settings one does: there no gradient can be compared. Layers given the same input can, in every setting.
     """
     for seed in range(3407, 3417):
-        ours, theirs, x, y = setting(18, "max", seed)
+        ours, theirs, x, y = pair(18, "max", BATCH, seed=seed)
         share, _ = spikes(ours.train(), x, "fp32")
         assert share <= 1e-5, f"{share:.1e} of the spikes differ, layer by layer"
         with torch.no_grad():

@@ -8,10 +8,11 @@
 #include "winograd.inl"
 #include "channels.inl"
 #include "fingerprint.inl"
+#include "pool.inl"
 
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
                              convolution_forward, convolution_backward, matrix, channel_sums, channel_affine,
-                             winograd_filters, winograd_planes, fingerprint,
+                             winograd_filters, winograd_planes, fingerprint, pool_forward, pool_backward,
 #if FASTSNN_BF16
                              matrix_of<Bf16>, winograd_of<Bf16>, convolution_backward_of<Bf16>
 #else

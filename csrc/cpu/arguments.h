@@ -69,4 +69,14 @@ struct Fingerprint {
   int64_t count, chunk_bytes;
 };
 
+// A max or average pool with a square window of frames [frames, height, width, channels] -> [frames, out_height, out_width,
+// channels]. Averages count the padding.
+struct Pool {
+  const float* x;  // frames; backward: gradients at the output
+  float* out;
+  uint8_t* taps;   // of a max pool, like its output: row * kernel + column of the window's place that was taken
+  int64_t frames, height, width, channels, out_height, out_width, kernel, stride, padding;
+  int32_t is_max;
+};
+
 }  // namespace fastsnn

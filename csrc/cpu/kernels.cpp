@@ -16,7 +16,8 @@ namespace fastsnn {
 using Range = void (*)(int64_t begin, int64_t end, void* arguments);
 struct Kernels {
   Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd, convolution_forward,
-      convolution_backward, matrix, channel_sums, channel_affine, winograd_filters, winograd_planes, fingerprint;
+      convolution_backward, matrix, channel_sums, channel_affine, winograd_filters, winograd_planes, fingerprint,
+      pool_forward, pool_backward;
   Range matrix_bf16, winograd_bf16, convolution_backward_bf16;  // null where the processor has no products of bfloat16
 };
 
@@ -104,8 +105,8 @@ FASTSNN_API int64_t fastsnn_argument_bytes(int32_t i) {
   const int64_t bytes[] = {sizeof(fastsnn::IntegrateFire), sizeof(fastsnn::PhaseEncode), sizeof(fastsnn::AttackStep),
                            sizeof(fastsnn::Winograd), sizeof(fastsnn::Convolution), sizeof(fastsnn::Matrix),
                            sizeof(fastsnn::Channels), sizeof(fastsnn::WinogradFilters),
-                           sizeof(fastsnn::WinogradPlanes), sizeof(fastsnn::Fingerprint)};
-  return i >= 0 && i < 10 ? bytes[i] : 0;
+                           sizeof(fastsnn::WinogradPlanes), sizeof(fastsnn::Fingerprint), sizeof(fastsnn::Pool)};
+  return i >= 0 && i < 11 ? bytes[i] : 0;
 }
 
 // Name of the i-th instruction set this processor can run, best first; null past the end.
@@ -196,5 +197,15 @@ FASTSNN_API int32_t fastsnn_channel_affine(fastsnn::Channels* a) {
 
 FASTSNN_API int32_t fastsnn_fingerprint(fastsnn::Fingerprint* a) {
   return fastsnn::run(fastsnn::chosen.kernels->fingerprint, (a->count + a->chunk_bytes - 1) / a->chunk_bytes, 1, a);
+}
+
+FASTSNN_API int32_t fastsnn_pool_forward(fastsnn::Pool* a) {
+  const int64_t grain = fastsnn::GRAIN / (a->width * a->channels) + 1;
+  return fastsnn::run(fastsnn::chosen.kernels->pool_forward, a->frames * a->out_height, grain, a);
+}
+
+FASTSNN_API int32_t fastsnn_pool_backward(fastsnn::Pool* a) {
+  const int64_t grain = fastsnn::GRAIN / (a->width * a->channels) + 1;
+  return fastsnn::run(fastsnn::chosen.kernels->pool_backward, a->frames * a->height, grain, a);
 }
 }

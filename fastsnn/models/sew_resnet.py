@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..nn import IFNode, is_watched, over_time, spiking_layer, stored
+from ..nn import IFNode, is_watched, over_time, pooled, spiking_layer, stored
 from ..ops import check
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -135,7 +135,7 @@ class SEWResNet(nn.Module):
                 f"x_seq is {x_seq.dtype} on {x_seq.device}, expected the network's {weight.dtype} on {weight.device}."
             )
         x_seq = spiking_layer(self.conv1, self.bn1, self.sn1, x_seq, spikes=False)
-        x_seq = over_time(self.maxpool, stored(x_seq))
+        x_seq = pooled(self.maxpool, stored(x_seq))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x_seq = stage(x_seq)
         features = over_time(self.avgpool, x_seq).flatten(2)

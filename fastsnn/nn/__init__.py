@@ -2,7 +2,7 @@
 
 from . import in_force
 from .encoders import PhaseEncoder
-from .layers import is_watched, over_time, spiking_layer, stored
+from .layers import is_watched, over_time, pooled, spiking_layer, stored
 from .neurons import IFNode, LIFNode
 from .precision import precision
 
@@ -13,6 +13,7 @@ __all__ = [
     "in_force",
     "is_watched",
     "over_time",
+    "pooled",
     "precision",
     "spiking_layer",
     "stored",

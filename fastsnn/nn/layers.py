@@ -7,6 +7,8 @@ from torch import nn
 
 from ..ops import dispatcher
 from ..ops.norm_fire import norm_fire as fire_with_batch_statistics
+from ..ops.pool import Window, fits
+from ..ops.pool import pool as pool_over_time
 from . import in_force
 from .neurons import IFNode, LIFNode
 from .norms import follow, running_affine, uses_batch_statistics
@@ -73,6 +75,28 @@ def product(module: nn.Conv2d, x_seq: torch.Tensor, *, spikes: bool = True) -> t
 def stored(spikes: torch.Tensor) -> torch.Tensor:
     """Return spikes in the storage type that the precision in force gives them: bfloat16 under "fast" on a GPU."""
     return spikes if current() == "reference" else spikes.to(product_dtype(True, spikes.device))
+
+
+def pooled(pool: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
+    """Apply a pool to every step [T, B, C, H, W], where possible by a kernel that keeps little for the gradient."""
+    window = _window(pool) if type(pool) in (nn.MaxPool2d, nn.AvgPool2d) else None
+    if window is None or current() == "reference" or is_watched(pool) or not fits(x_seq, window):
+        return over_time(pool, x_seq)
+    return pool_over_time(x_seq, window)
+
+
+def _window(pool: nn.Module) -> Window | None:
+    """Return the window of one of torch's pools; None where it is no square one, or has other options."""
+    sides = pool.kernel_size, pool.stride, pool.padding
+    if pool.ceil_mode or any(type(side) is not int for side in sides):
+        return None
+    is_max = type(pool) is nn.MaxPool2d
+    plain = (
+        pool.dilation == 1 and not pool.return_indices
+        if is_max
+        else pool.count_include_pad and not pool.divisor_override
+    )
+    return Window(is_max, *sides) if plain else None
 
 
 def norm_fire(

@@ -119,6 +119,17 @@ class FingerprintArguments(ctypes.Structure):
     ]
 
 
+class PoolArguments(ctypes.Structure):
+    """`struct Pool` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "out", "taps")),
+        *((name, c_int64) for name in ("frames", "height", "width", "channels", "out_height", "out_width")),
+        *((name, c_int64) for name in ("kernel", "stride", "padding")),
+        ("is_max", c_int32),
+    ]
+
+
 _KERNELS = {
     "integrate_fire_forward": IntegrateFireArguments,
     "integrate_fire_backward": IntegrateFireArguments,
@@ -136,6 +147,8 @@ _KERNELS = {
     "winograd_filters": WinogradFiltersArguments,
     "winograd_planes": WinogradPlanesArguments,
     "fingerprint": FingerprintArguments,
+    "pool_forward": PoolArguments,
+    "pool_backward": PoolArguments,
 }
 
 
