@@ -94,22 +94,27 @@ def _parser() -> argparse.ArgumentParser:
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     """Give `fastsnn sweep` its flags; their defaults are those of Settings."""
 
-    def add(group, flag: str, kind: type, metavar: str, text: str) -> None:
+    def add(group, flag: str, kind: type, metavar: str, text: str, shown: str = "all") -> None:
         field = {plan_file.flag(name): name for name in DEFAULTS}[flag]
         default = DEFAULTS[field]
         many = {"nargs": "+"} if isinstance(default, tuple) else {}
-        shown = "all" if default is None else " ".join(map(str, default)) if many else default
+        if default is not None:
+            shown = " ".join(map(str, default)) if many else default
         text = f"{text} (default: {shown})"
         group.add_argument(f"--{flag}", dest=field, type=kind, metavar=metavar, help=text, **many)
 
     text = "a TOML file with any of the flags below; without one, the flags alone say what to do"
     parser.add_argument("plan", nargs="?", type=Path, metavar="plan.toml", help=text)
     group = parser.add_argument_group("networks and data (lists with spaces or commas)")
-    add(group, "data", str, "NAME", f"data set: {', '.join(DATASETS)}")
+    add(group, "data", str, "NAME", f"data sets: {', '.join(DATASETS)}")
+    text = "that has the files of the data sets, as they are published; without one, fastsnn's cache, to which the"
+    add(group, "root", str, "FOLDER", f"{text} CIFARs are downloaded", shown="the cache")
+    add(group, "frame-size", int, "PIXELS", "height and width of event frames: 128 as recorded, 64 or 48")
     add(group, "models", str, "NAME", f"networks: {', '.join(BUILDERS)}")
     add(group, "width", int, "PLANES", "planes of the first stage, doubled in each later one; 64 as published")
     add(group, "pool", str, "max|avg", "pooling in the stem; a network is trained for each")
-    add(group, "T", int, "STEPS", "time steps of the phase code, which turns the K bits of a pixel into spikes")
+    text = "time steps of the phase code, which turns the K bits of a pixel into spikes, and frames of a recording"
+    add(group, "T", int, "STEPS", text)
     add(group, "K", int, "PHASES", "phases of the phase code, 1 to 16")
 
     group = parser.add_argument_group("attacks")

@@ -13,11 +13,12 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images of one split.
+    """Labelled images, or recordings of events, of one split.
 
     Attributes:
-        images: uint8 [N, C, H, W], 0 to 255.
-        labels: int64 [N], 0 to len(classes) - 1.
+        images: uint8 [N, C, H, W], 0 to 255. Of events: frames, uint8 [N, T, 2, H, W], where 255 says that all of the
+            sensor's pixels under that one fired in that step, 0 that none did; see cifar10_dvs.
+        labels: int64 [N], 0 to num_classes - 1.
         classes: the classes' names.
         name: the data set's name, as `load` takes it.
         split: "train" or "test".
@@ -31,6 +32,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
 
     def sha256(self) -> str:
         """Return a hash of all images and labels: equal data, equal hash, on every machine. Computed once."""

@@ -1,12 +1,13 @@
 """Modules: neurons, encoders, and the passes that a spiking layer is made of."""
 
 from . import in_force
-from .encoders import PhaseEncoder
+from .encoders import EventFrames, PhaseEncoder
 from .layers import is_watched, over_time, pooled, spiking_layer, stored
 from .neurons import IFNode, LIFNode
 from .precision import precision
 
 __all__ = [
+    "EventFrames",
     "IFNode",
     "LIFNode",
     "PhaseEncoder",

@@ -19,15 +19,17 @@ _COUNT = 8
 _NEAR = 6  # the paper's budget in 1/255
 
 
-def wall(row: Row, description: dict) -> Figure:
+def wall(row: Row, description: dict, root: str | None) -> Figure:
     """Attack the first test images as a row of the results says, and show what becomes of them.
 
     Args:
         row: of the view `results`.
         description: its network's, by which the cache has the weights.
+        root: the folder that has the files of the data set, see data.load.
 
     Raises:
-        FileNotFoundError: the cache does not have them any more.
+        FileNotFoundError: the cache does not have them any more, or the images are gone; the message says which.
+        ValueError: the images are damaged.
     """
     from matplotlib.figure import Figure
 
@@ -35,8 +37,8 @@ def wall(row: Row, description: dict) -> Figure:
     state = weights.load(file)
     if state is None:
         raise FileNotFoundError(f"{file} is not there any more, so no picture could be attacked anew.")
-    test_set = data.load(row["data"], "test")
-    net = models.BUILDERS[row["model"]](pool=row["pool"], num_classes=len(test_set.classes), width=row["width"])
+    test_set = data.load(row["data"], "test", root)
+    net = models.BUILDERS[row["model"]](pool=row["pool"], num_classes=test_set.num_classes, width=row["width"])
     net.load_state_dict(state)
     images, y = test_set.images[:_COUNT], test_set.labels[:_COUNT]
     x = phase_encode(images, row["T"], row["K"])
@@ -65,8 +67,11 @@ def wall(row: Row, description: dict) -> Figure:
 
 
 def row_to_show(rows: Sequence[Row]) -> Row | None:
-    """Return the row whose attack is shown: PGD where there is one, at the budget nearest the paper's."""
-    attacked = [row for row in rows if row["eps_255"] > 0 and row["bn"] == "frozen"]
+    """Return the row whose attack is shown: PGD where there is one, at the budget nearest the paper's.
+
+    Recordings of events are no pictures.
+    """
+    attacked = [row for row in rows if row["eps_255"] > 0 and row["bn"] == "frozen" and row["data"] not in data.EVENTS]
 
     def how_far(row: Row) -> tuple:
         return row["attack"] != "pgd", abs(row["eps_255"] - _NEAR), row["surrogate"] != "atan:2"

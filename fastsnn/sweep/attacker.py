@@ -14,13 +14,12 @@ import numpy
 import torch
 from torch import nn
 
-from .. import attacks, data
+from .. import attacks
 from ..attacks.gradient import input_gradient
 from ..engine.batch_size import first_try, halved_until_it_fits
-from ..functional import phase_encode
 from ..nn import IFNode
 from ..ops.integrate_fire import checked
-from . import networks, plan
+from . import inputs, networks, plan
 from .ledger import Outcome
 from .plan import Cell, Network, Pass, Settings
 
@@ -42,12 +41,13 @@ class Attacker:
 
     def take(self, network: Network, state: dict[str, torch.Tensor]) -> None:
         """Attack this network from now on; `state` is its state_dict."""
-        test_set = data.load(network.data, "test").first(self.settings.images)
+        test_set = inputs.load(self.settings, network.data, "test").first(self.settings.images)
         self._images, self._labels = test_set.images, test_set.labels
         draws = torch.Generator().manual_seed(network.seed)
         self._seeds = torch.randint(2**63 - 1, self._labels.shape, generator=draws).tolist()
-        self._net = networks.untrained(self.settings, network, len(test_set.classes)).to(self.device).eval()
+        self._net = networks.untrained(self.settings, network, test_set.num_classes).to(self.device).eval()
         self._state = {name: tensor.clone() for name, tensor in state.items()}
+        self._encode = inputs.encoder(self.settings, network)
         self._network, self._size, self._clean = network, None, {}
 
     def holds(self, network: Network) -> bool:
@@ -117,7 +117,7 @@ class Attacker:
 
         def on(count: int) -> tuple[torch.Tensor, Result, torch.Tensor]:
             some = slice(first, first + count)
-            x = phase_encode(self._images[some].to(self.device), self.settings.T, self.settings.K)
+            x = self._encode(self._images[some].to(self.device))
             y = self._labels[some].to(self.device)
             return x, work(x, y, [torch.Generator(self.device).manual_seed(seed) for seed in self._seeds[some]]), y
 

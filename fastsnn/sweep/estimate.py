@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .. import data, training
+from .. import training
 from ..attacks.gradient import input_gradient
+from ..data import Dataset
 from ..engine.batch_size import ON_CPU
-from ..functional import phase_encode
-from . import networks, plan, weights
+from . import inputs, networks, plan, weights
 from .plan import Network, Pass, Settings
 
 
@@ -30,10 +30,11 @@ class Estimate:
 def estimate(settings: Settings, network: Network) -> Estimate:
     """Measure a pass forward, a gradient and a training step on a batch, and count how many of each there will be."""
     device = plan.device(settings.device)
-    train_set, test_set = data.load(network.data, "train"), data.load(network.data, "test")
-    net = networks.untrained(settings, network, len(test_set.classes)).to(device)
+    train_set, test_set = (inputs.load(settings, network.data, split) for split in ("train", "test"))
+    net = networks.untrained(settings, network, test_set.num_classes).to(device)
     size = min(ON_CPU if settings.batch_size == "auto" else settings.batch_size, len(test_set))
-    x = phase_encode(test_set.images[:size].to(device), settings.T, settings.K)
+    encode = inputs.encoder(settings, network)
+    x = encode(test_set.images[:size].to(device))
     y = test_set.labels[:size].to(device)
     images = len(test_set.labels[: settings.images])
     forward, gradient = {}, {}
@@ -44,7 +45,7 @@ def estimate(settings: Settings, network: Network) -> Estimate:
     passes = plan.passes(settings, network)
     attacks = sum(_of_pass(cells, forward[cells[0].bn], gradient[cells[0].bn]) for cells in passes)
     cached = weights.path(networks.describe(settings, network, train_set, device)).exists()
-    learns = 0.0 if cached else _of_training(settings, net, train_set, device)
+    learns = 0.0 if cached else _of_training(settings, net, train_set, encode, device)
     return Estimate(network, sum(map(len, passes)), learns, attacks)
 
 
@@ -55,10 +56,12 @@ def _of_pass(cells: Pass, forward: float, gradient: float) -> float:
     return climbs * gradient + scored * forward
 
 
-def _of_training(settings: Settings, net: nn.Module, train_set: data.Dataset, device: torch.device) -> float:
+def _of_training(
+    settings: Settings, net: nn.Module, train_set: Dataset, encode: nn.Module, device: torch.device
+) -> float:
     size = min(settings.train_batch_size, len(train_set))
     images, labels = train_set.images[: 2 * size], train_set.labels[: 2 * size]
-    how = {"epochs": 1, "lr": settings.lr, "batch_size": size, "T": settings.T, "K": settings.K, "seed": 0}
+    how = {"epochs": 1, "lr": settings.lr, "batch_size": size, "encode": encode, "seed": 0}
     step = _seconds(lambda: training.train(net, images, labels, **how), device) / len(labels)
     return step * settings.epochs * len(train_set)
 

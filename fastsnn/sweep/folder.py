@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import data
-from . import machine, report, weights
+from . import inputs, machine, report, weights
 from .engines import engine
 from .ledger import FILE, Ledger
 from .plan import Settings
@@ -41,14 +40,17 @@ def prepare(settings: Settings, out: Path) -> None:
 
     Raises:
         ImportError: an optional package is missing; the message names the extra.
-        ValueError: settings.images asks for more images than there are.
+        ValueError: settings.images asks for more images than there are, or a file of a data set is damaged.
+        FileNotFoundError: a data set is not there.
         FileExistsError: the folder holds something but no ledger, or there is a file in its place.
         OSError: the folder, or the cache of weights, cannot be made or written to.
     """
     if missing := missing_packages():
         raise ImportError(missing)
     for name in settings.data:
-        if settings.images is not None and settings.images > (available := len(data.load(name, "test"))):
+        inputs.load(settings, name, "train")  # event frames are cached now
+        available = len(inputs.load(settings, name, "test"))
+        if settings.images is not None and settings.images > available:
             raise ValueError(f"images is {settings.images}, but {name} has {available} test images.")
     others = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
     if (out.exists() and not out.is_dir()) or (others and not (out / FILE).exists()):

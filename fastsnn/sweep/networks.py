@@ -8,7 +8,7 @@ from torch import nn
 from .. import models, training
 from ..data import Dataset
 from ..ops import library
-from . import weights
+from . import inputs, weights
 from .plan import Network, Settings
 from .progress import Silent
 
@@ -28,7 +28,7 @@ def trained(
         progress: hears of every batch.
         retrain: train even if the cache has the weights. A corrupt file in it is said, and trained anew, either way.
     """
-    net = untrained(settings, network, len(train_set.classes)).to(device)
+    net = untrained(settings, network, train_set.num_classes).to(device)
     description = describe(settings, network, train_set, device)
     file = weights.path(description)
     origin = {"file": str(file), "cached": False, "description": description}
@@ -43,7 +43,8 @@ def trained(
         progress.advance(batch.images, f"loss {batch.loss.item():.3f}")
 
     how = _how_to_train(settings, network)
-    losses = training.train(net, train_set.images, train_set.labels, **how, on_batch=on_batch)
+    encode = inputs.encoder(settings, network)
+    losses = training.train(net, train_set.images, train_set.labels, **how, encode=encode, on_batch=on_batch)
     weights.save(file, net.state_dict(), description)
     progress.finish(f"loss {losses[-1]:.3f}")
     return net, origin
@@ -53,7 +54,8 @@ def untrained(settings: Settings, network: Network, classes: int) -> nn.Module:
     """Return a network as it is before training."""
     with torch.random.fork_rng():
         torch.manual_seed(network.seed)
-        return models.BUILDERS[network.model](pool=network.pool, num_classes=classes, width=settings.width)
+        shape = {"num_classes": classes, "width": settings.width, "in_channels": inputs.channels(network)}
+        return models.BUILDERS[network.model](pool=network.pool, **shape)
 
 
 def _cached(file, progress: Silent) -> dict[str, torch.Tensor] | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from ..data import DATASETS
+from ..data import DATASETS, cifar10_dvs
 from ..engine.under_attack import BN_MODES
 from ..models import BUILDERS
 from ..models.sew_resnet import POOLS
@@ -32,6 +32,8 @@ class Settings:
 
     Attributes:
         data: names of fastsnn.data.
+        root: the folder that has the files of the data sets, see data.load; None for fastsnn's cache.
+        frame_size: height and width of event frames: 128 as recorded, 64 or 48.
         models: names of fastsnn.models.
         width: planes of the networks' stem; 16 (64 as published) trains in seconds on two cores.
         pools: "max", "avg" or both: the stem's pooling.
@@ -55,7 +57,7 @@ class Settings:
             constant, which swings between 89 and 97 % on digits after 4 or 5 epochs; the defaults here give 96.4 to
             97.5 % after 4 (width 16, max pooling, three seeds).
         weight_decay: Adam's L2 penalty; 1e-3 as in the paper.
-        T: time steps; 10 as in the paper.
+        T: time steps, and frames of a recording; 10 as in the paper.
         K: phases; 8 as in the paper.
         seeds: of initial weights, order of training images, and random starts; a network is trained for each.
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
@@ -65,6 +67,8 @@ class Settings:
     """
 
     data: tuple[str, ...] = ("digits",)
+    root: str | None = None
+    frame_size: int = cifar10_dvs.SIZE
     models: tuple[str, ...] = ("sew_resnet18",)
     width: int = 16
     pools: tuple[str, ...] = ("max", "avg")
@@ -105,6 +109,9 @@ class Settings:
             check.integer(name, getattr(self, name), at_least=1, at_most=16 if name == "K" else None)
         if self.images is not None:
             check.integer("images", self.images, at_least=1)
+        if self.root is not None and not isinstance(self.root, str):
+            raise TypeError(f"root is {self.root!r}, expected a folder's path as text.")
+        cifar10_dvs.check_size("frame_size", self.frame_size)
         check.number("alpha", self.alpha, above=0)
         check.number("lr", self.lr, above=0)
         check.number("weight_decay", self.weight_decay, at_least=0)

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 import numpy
 import torch
 
-from .. import data
 from ..data import Dataset
-from . import networks, plan, weights
+from . import inputs, networks, plan, weights
 from .attacker import shards
 from .engines import Engine, Task
 from .ledger import Ledger, Outcome
@@ -61,7 +60,8 @@ def run(
     device = plan.device(settings.device)
     every = plan.networks(settings)
     progress.cells(sum(len(cells) for network in every for cells in plan.passes(settings, network)))
-    sets = {name: (data.load(name, "train"), data.load(name, "test").first(settings.images)) for name in settings.data}
+    splits = {name: [inputs.load(settings, name, split) for split in ("train", "test")] for name in settings.data}
+    sets = {name: (train, test.first(settings.images)) for name, (train, test) in splits.items()}
     for network in every:
         train_set, test_set = sets[network.data]
         description = networks.describe(settings, network, train_set, device)

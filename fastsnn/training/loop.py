@@ -1,6 +1,6 @@
-"""The paper's training loop: phase-coded images, Adam, cross-entropy of the logits' mean over time.
+"""The paper's training loop: coded images, Adam, cross-entropy of the logits' mean over time.
 
-    x = phase_encode(images, T, K);  loss = cross_entropy(net(x), labels);  one Adam step
+    x = encode(images);  loss = cross_entropy(net(x), labels);  one Adam step
 
 The same seed on the same machine with the same number of threads gives the same weights, bit for bit. Another number of
 threads does not: torch adds up the gradients of convolution weights and of batch norm in another order. Nor need a GPU
@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..engine import prepare
-from ..functional import phase_encode
-from ..nn import precision
+from ..nn import PhaseEncoder, precision
 from ..ops import check
 
 SCHEDULES = ("constant", "cosine")
@@ -52,14 +51,15 @@ def train(
     weight_decay: float = 1e-3,
     T: int = 10,
     K: int = 8,
+    encode: Callable[[torch.Tensor], torch.Tensor] | None = None,
     seed: int,
     on_batch: Callable[[Batch], None] | None = None,
 ) -> list[float]:
-    """Train a network in place on phase-coded images, and leave it in eval mode.
+    """Train a network in place on coded images, and leave it in eval mode.
 
     Args:
         net: from encoded input [T, B, C, H, W] to logits [B, classes]; trained on the device where it is.
-        images: uint8 [N, C, H, W], on any device; batches move to the network's.
+        images: uint8 [N, C, H, W], on any device; batches move to the network's; or what `encode` takes.
         labels: int64 [N], 0 to classes - 1.
         epochs: passes over the images, at least 1.
         batch_size: images per step, at least 1; the last batch of an epoch holds what is left.
@@ -68,6 +68,7 @@ def train(
         weight_decay: L2 penalty in Adam's gradient, at least 0; 1e-3 as in the paper's code.
         T: time steps of the phase code; 10 as in the paper.
         K: phases of the phase code; 8 as in the paper.
+        encode: from a batch of images to encoded input, an encoder of fastsnn.nn; None is the phase code of T and K.
         seed: of the order of the images, which a generator of its own draws: torch's global one is not touched.
         on_batch: called after every batch.
 
@@ -78,7 +79,8 @@ def train(
         ValueError, TypeError: an argument is wrong; the message names it.
         FloatingPointError: the loss is no longer finite.
     """
-    _check_images(images, labels)
+    _check_images(images, labels, coded=encode is not None)
+    encode = encode or PhaseEncoder(T, K)
     check.integer("epochs", epochs, at_least=1)
     check.integer("batch_size", batch_size, at_least=1)
     check.number("lr", lr, above=0)
@@ -95,7 +97,7 @@ def train(
             net.train()
             summed = torch.zeros((), device=device)
             for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
-                x, y = phase_encode(images[chosen].to(device), T, K), labels[chosen].to(device)
+                x, y = encode(images[chosen].to(device)), labels[chosen].to(device)
                 logits = network(x)
                 if highest_label >= logits.shape[1]:  # a GPU would abort the process
                     raise ValueError(f"labels go up to {highest_label}, but net has {logits.shape[1]} classes.")
@@ -123,27 +125,30 @@ def evaluate(
     batch_size: int = 64,
     T: int = 10,
     K: int = 8,
+    encode: Callable[[torch.Tensor], torch.Tensor] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> float:
-    """Return the share of phase-coded images that a network classifies rightly, 0 to 1, in eval mode.
+    """Return the share of coded images that a network classifies rightly, 0 to 1, in eval mode.
 
     Args:
         net: from encoded input [T, B, C, H, W] to logits [B, classes]; left in the mode it was in.
-        images: uint8 [N, C, H, W].
+        images: uint8 [N, C, H, W], or what `encode` takes.
         labels: int64 [N].
         batch_size: images per pass, at least 1; it changes the memory needed, not the answer.
         T: time steps of the phase code.
         K: phases of the phase code.
+        encode: from a batch of images to encoded input; None is the phase code of T and K.
         on_batch: called after every batch with its number of images.
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
     """
-    _check_images(images, labels)
+    _check_images(images, labels, coded=encode is not None)
+    encode = encode or PhaseEncoder(T, K)
     check.integer("batch_size", batch_size, at_least=1)
     device, correct = _device(net), 0
     for some, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        correct += count_correct(net, phase_encode(some.to(device), T, K), y.to(device))
+        correct += count_correct(net, encode(some.to(device)), y.to(device))
         if on_batch is not None:
             on_batch(len(y))
     return correct / len(images)
@@ -155,10 +160,10 @@ def count_correct(net: nn.Module, x: torch.Tensor, labels: torch.Tensor) -> int:
         return int((net(x).argmax(1) == labels).sum())
 
 
-def _check_images(images: torch.Tensor, labels: torch.Tensor) -> None:
+def _check_images(images: torch.Tensor, labels: torch.Tensor, *, coded: bool) -> None:
     check.tensor("images", images, (torch.uint8,))
     check.tensor("labels", labels, (torch.int64,))
-    if images.dim() != 4 or not len(images):
+    if (images.dim() != 4 and not coded) or not len(images):
         raise ValueError(f"images has shape {list(images.shape)}, expected [N, C, H, W] with N of at least 1.")
     if labels.shape != images.shape[:1]:
         raise ValueError(f"labels has shape {list(labels.shape)}, expected [{len(images)}], one for each of images.")
