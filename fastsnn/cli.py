@@ -26,6 +26,7 @@ import torch
 from . import __version__, doctor
 from .data import DATASETS
 from .models import BUILDERS
+from .nn import ENCODERS
 from .sweep import (
     Ledger,
     LedgerError,
@@ -110,12 +111,13 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     text = "that has the files of the data sets, as they are published; without one, fastsnn's cache, to which the"
     add(group, "root", str, "FOLDER", f"{text} CIFARs are downloaded", shown="the cache")
     add(group, "frame-size", int, "PIXELS", "height and width of event frames: 128 as recorded, 64 or 48")
+    text = "how images become spikes; a network is trained for each, and recordings of events are not coded"
+    add(group, "coding", str, "NAME", f"{text}: {', '.join(ENCODERS)}")
     add(group, "models", str, "NAME", f"networks: {', '.join(BUILDERS)}")
     add(group, "width", int, "PLANES", "planes of the first stage, doubled in each later one; 64 as published")
     add(group, "pool", str, "max|avg", "pooling in the stem; a network is trained for each")
-    text = "time steps of the phase code, which turns the K bits of a pixel into spikes, and frames of a recording"
-    add(group, "T", int, "STEPS", text)
-    add(group, "K", int, "PHASES", "phases of the phase code, 1 to 16")
+    add(group, "T", int, "STEPS", "time steps of every coding, and frames of a recording")
+    add(group, "K", int, "PHASES", "phases of the phase code, which turns the K bits of a pixel into spikes; 1 to 16")
 
     group = parser.add_argument_group("attacks")
     add(group, "attacks", str, "fgsm|pgd", "attacks to make")

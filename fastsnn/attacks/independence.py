@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..nn import is_watched
+from ..nn import RateEncoder, is_watched
 from ..nn.norms import uses_batch_statistics
 from ..ops import library
 from ..ops.matrix import Matrix
@@ -48,6 +48,7 @@ def are_known(network: Callable) -> bool:
 def _is_known(module: nn.Module) -> bool:
     kind = type(module)
     known = kind in _KNOWN or kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    known &= kind is not RateEncoder  # draws random numbers for the batch as a whole, and anew in every call
     return known and "forward" not in vars(module) and not is_watched(module)
 
 

@@ -54,6 +54,15 @@ def tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...] = STORAGE_D
     return value
 
 
+def unit_interval(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Return `value` if its numbers are in [0, 1]; while a GPU's work is captured, they cannot be looked at."""
+    capturing = value.is_cuda and torch.cuda.is_current_stream_capturing()
+    if value.numel() and not capturing and not bool(((value >= 0) & (value <= 1)).all()):
+        low, high = value.min().item(), value.max().item()
+        raise ValueError(f"{name} has values from {low:g} to {high:g}, expected floats in [0, 1] or uint8 pixels.")
+    return value
+
+
 def companion(name: str, value: torch.Tensor, shape: tuple[int, ...], of: str, device: torch.device) -> torch.Tensor:
     """Return `value` if it has the shape and the device that `of` asks for."""
     tensor(name, value)

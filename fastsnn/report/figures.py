@@ -57,7 +57,8 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
 
 def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return rows by line: seeds share one, all else that differs is in its label."""
-    others = [name for name in ("restarts", "alpha", "surrogate", "precision", "T", "K") if differs(rows, name)]
+    could_differ = ("restarts", "alpha", "surrogate", "precision", "T", "K", "coding")
+    others = [name for name in could_differ if differs(rows, name)]
     lines: dict[str, list[Row]] = {}
     for row in rows:
         more = [f"{name} {written(row[name])}" for name in others]

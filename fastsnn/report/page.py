@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = Path(__file__).parent / "page.html"
-_HOW = ("bn", "surrogate", "steps", "restarts", "alpha", "precision", "seed", "data", "width", "T", "K")
+_HOW = ("bn", "surrogate", "steps", "restarts", "alpha", "precision", "seed", "data", "width", "T", "K", "coding")
 
 
 def write(runs: Sequence[Path], folder: Path, *, with_pictures: bool = True) -> list[Path]:
@@ -126,7 +126,7 @@ def _worst_case(ledger: Ledger, rows: Sequence[Row]) -> dict[str, Any]:
     lines = []
     networks = {row["network"]: row for row in rows}
     for number, row in networks.items():
-        about = [row["data"], row["model"], row["pool"], row["seed"]]
+        about = [row["data"], row["coding"], row["model"], row["pool"], row["seed"]]
         for (eps, bn), count, correct, images in worst_cases(ledger, number):
             low, high = wilson(correct, images)
             lines.append([*about, bn, eps, count, f"{100 * correct / images:.2f}", f"{low:.1f} to {high:.1f}"])
@@ -134,17 +134,17 @@ def _worst_case(ledger: Ledger, rows: Sequence[Row]) -> dict[str, Any]:
         "An image counts as right if it stays right under every attack made with that eps and bn: never more than the"
     )
     note += " least of their accuracies. The interval is Wilson's, 95 %."
-    head = ["data", "network", "pool", "seed", "bn", "eps/255", "attacks", "accuracy %", "interval"]
+    head = ["data", "coding", "network", "pool", "seed", "bn", "eps/255", "attacks", "accuracy %", "interval"]
     return _table("Worst case over attacks, image by image", note, head, lines)
 
 
 def _every_cell(rows: Sequence[Row]) -> dict[str, Any]:
     names = ["pool", "attack", "eps_255", "steps", "restarts", "alpha", "bn", "surrogate", "precision", "seed"]
-    head = ["data", "model", *names, "images", "accuracy %", "interval", "clean %", "zero gradients"]
+    head = ["data", "coding", "model", *names, "images", "accuracy %", "interval", "clean %", "zero gradients"]
     lines = []
     for row in rows:
         low, high = wilson(row["correct"], row["images"])
-        about = [row[name] for name in ("data", "model", *names)]
+        about = [row[name] for name in ("data", "coding", "model", *names)]
         result = [row["images"], f"{row['accuracy']:.2f}", f"{low:.1f} to {high:.1f}", f"{row['clean_accuracy']:.2f}"]
         lines.append([*about, *result, row["zero_gradients"]])
     note = "Zero gradients: images at which no gradient-based attack can take a first step."

@@ -69,9 +69,9 @@ def wall(row: Row, description: dict, root: str | None) -> Figure:
 def row_to_show(rows: Sequence[Row]) -> Row | None:
     """Return the row whose attack is shown: PGD where there is one, at the budget nearest the paper's.
 
-    Recordings of events are no pictures.
+    Of phase-coded images, which can be decoded.
     """
-    attacked = [row for row in rows if row["eps_255"] > 0 and row["bn"] == "frozen" and row["data"] not in data.EVENTS]
+    attacked = [row for row in rows if row["eps_255"] > 0 and row["bn"] == "frozen" and row["coding"] == "phase"]
 
     def how_far(row: Row) -> tuple:
         return row["attack"] != "pgd", abs(row["eps_255"] - _NEAR), row["surrogate"] != "atan:2"

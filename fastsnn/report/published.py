@@ -39,7 +39,7 @@ def beside(row: Mapping[str, Any], what: str) -> float | None:
         row: of the view `results`.
         what: "fgsm", "pgd" or "clean". Its batch norm was in train mode; rows of every bn are compared.
     """
-    same = (row["width"], row["T"], row["K"]) == (WIDTH, T, K)
+    same = (row["width"], row["T"], row["K"]) == (WIDTH, T, K) and row["coding"] in ("phase", "events")
     if what != "clean":
         same &= row["attack"] == what and row["eps_255"] == EPS_255
     if what == "pgd":

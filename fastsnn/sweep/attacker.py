@@ -47,7 +47,6 @@ class Attacker:
         self._seeds = torch.randint(2**63 - 1, self._labels.shape, generator=draws).tolist()
         self._net = networks.untrained(self.settings, network, test_set.num_classes).to(self.device).eval()
         self._state = {name: tensor.clone() for name, tensor in state.items()}
-        self._encode = inputs.encoder(self.settings, network)
         self._network, self._size, self._clean = network, None, {}
 
     def holds(self, network: Network) -> bool:
@@ -117,7 +116,8 @@ class Attacker:
 
         def on(count: int) -> tuple[torch.Tensor, Result, torch.Tensor]:
             some = slice(first, first + count)
-            x = self._encode(self._images[some].to(self.device))
+            draws = [inputs.generator(seed, self.device) for seed in self._seeds[some]]
+            x = inputs.encoder(self.settings, self._network, draws)(self._images[some].to(self.device))
             y = self._labels[some].to(self.device)
             return x, work(x, y, [torch.Generator(self.device).manual_seed(seed) for seed in self._seeds[some]]), y
 

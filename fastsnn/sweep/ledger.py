@@ -45,13 +45,15 @@ CREATE TABLE samples (
     cell INTEGER NOT NULL REFERENCES cells, image INTEGER NOT NULL, clean_correct INTEGER NOT NULL,
     correct INTEGER NOT NULL, zero_gradient INTEGER NOT NULL, linf REAL NOT NULL,
     PRIMARY KEY (cell, image)) WITHOUT ROWID;
-CREATE VIEW results AS SELECT
-    cells.id AS cell, networks.id AS network, data, model, width, pool, seed, T, K, attack, eps AS eps_255, steps,
+"""
+_RESULTS = """SELECT
+    cells.id AS cell, networks.id AS network, data, model, width, pool, seed, T, K,
+    coalesce(json_extract(networks.description, '$.training.coding'), 'phase') AS coding, attack, eps AS eps_255, steps,
     restarts, alpha, bn, surrogate, precision, images, correct, 100.0 * correct / images AS accuracy,
     100.0 * clean_correct / images AS clean_accuracy, zero_gradients, seconds
     FROM cells JOIN networks ON networks.id = cells.network
-    ORDER BY data, model, pool, seed, attack, bn, surrogate, steps, restarts, eps, alpha, cells.id;
-"""
+    ORDER BY data, model, pool, seed, coding, attack, bn, surrogate, steps, restarts, eps, alpha, cells.id"""
+_VIEW = f"DROP VIEW IF EXISTS results; CREATE VIEW results AS {_RESULTS};"  # in every file that is written to
 
 
 class LedgerError(Exception):
@@ -195,7 +197,7 @@ class Ledger:
     def results(self) -> list[sqlite3.Row]:
         """Return the lines of the view `results`, in its order."""
         with _told(self.file):
-            return self._connection.execute("SELECT * FROM results").fetchall()
+            return self._connection.execute(_RESULTS).fetchall()  # the file's own view may be older
 
     def runs(self) -> list[dict]:
         """Return the runs, with settings, versions and machine as they were."""
@@ -265,6 +267,7 @@ def _begin_or_check(connection: sqlite3.Connection, file: Path) -> None:
     if empty:  # also after a kill in the middle of the next line, which is one transaction
         connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
     _check_version(connection, file)
+    connection.executescript(f"BEGIN; {_VIEW} COMMIT;")
 
 
 def _check_version(connection: sqlite3.Connection, file: Path) -> None:

@@ -43,7 +43,7 @@ def trained(
         progress.advance(batch.images, f"loss {batch.loss.item():.3f}")
 
     how = _how_to_train(settings, network)
-    encode = inputs.encoder(settings, network)
+    encode = inputs.encoder(settings, network, inputs.generator(network.seed, device))
     losses = training.train(net, train_set.images, train_set.labels, **how, encode=encode, on_batch=on_batch)
     weights.save(file, net.state_dict(), description)
     progress.finish(f"loss {losses[-1]:.3f}")
@@ -81,10 +81,15 @@ def describe(settings: Settings, network: Network, train_set: Dataset, device: t
         "width": settings.width,
         "data": train_set.name,
         "data_sha256": train_set.sha256(),
-        "training": _how_to_train(settings, network),
+        "training": _how_to_train(settings, network) | coding(network),
         **arithmetic(device),
         "threads": None if device.type == "cuda" else torch.get_num_threads(),
     }
+
+
+def coding(network: Network) -> dict:
+    """Return what a description says of a network's coding: nothing of the phase code, which was once the only one."""
+    return {} if network.coding == "phase" else {"coding": network.coding}
 
 
 def arithmetic(device: torch.device) -> dict:

@@ -1,6 +1,6 @@
 """What a sweep does: its settings, checked, and the networks and cells they ask for.
 
-settings -> networks: data x model x pooling x seed, trained once each
+settings -> networks: data x model x pooling x seed x coding, trained once each
 network  -> cells:    attack x bn x surrogate x steps x restarts x eps, one line of the results each
 cells    -> passes:   cells that differ in eps only go over the images together
 """
@@ -13,16 +13,18 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from ..data import DATASETS, cifar10_dvs
+from ..data import DATASETS, EVENTS, cifar10_dvs
 from ..engine.under_attack import BN_MODES
 from ..models import BUILDERS
 from ..models.sew_resnet import POOLS
+from ..nn import ENCODERS
 from ..nn.precision import PRECISIONS
 from ..ops import check
 from ..ops.integrate_fire.neuron import SURROGATES
 from ..training import SCHEDULES
 
 ATTACKS = ("fgsm", "pgd")
+EVENTS_CODING = "events"  # what networks of data.EVENTS have for a coding: none
 DEVICES = ("auto", "cpu", "cuda", "cuda:N")
 
 
@@ -34,6 +36,8 @@ class Settings:
         data: names of fastsnn.data.
         root: the folder that has the files of the data sets, see data.load; None for fastsnn's cache.
         frame_size: height and width of event frames: 128 as recorded, 64 or 48.
+        codings: names of nn.ENCODERS: how images become encoded input; "phase" as in the paper. A network is trained
+            for each. Recordings of events are not coded at all.
         models: names of fastsnn.models.
         width: planes of the networks' stem; 16 (64 as published) trains in seconds on two cores.
         pools: "max", "avg" or both: the stem's pooling.
@@ -58,7 +62,7 @@ class Settings:
             97.5 % after 4 (width 16, max pooling, three seeds).
         weight_decay: Adam's L2 penalty; 1e-3 as in the paper.
         T: time steps, and frames of a recording; 10 as in the paper.
-        K: phases; 8 as in the paper.
+        K: phases of the phase code; 8 as in the paper.
         seeds: of initial weights, order of training images, and random starts; a network is trained for each.
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
 
@@ -69,6 +73,7 @@ class Settings:
     data: tuple[str, ...] = ("digits",)
     root: str | None = None
     frame_size: int = cifar10_dvs.SIZE
+    codings: tuple[str, ...] = ("phase",)
     models: tuple[str, ...] = ("sew_resnet18",)
     width: int = 16
     pools: tuple[str, ...] = ("max", "avg")
@@ -93,7 +98,8 @@ class Settings:
     device: str = "auto"
 
     def __post_init__(self):
-        names = (("data", DATASETS), ("models", BUILDERS), ("pools", POOLS), ("attacks", ATTACKS), ("bn", BN_MODES))
+        names = (("data", DATASETS), ("codings", ENCODERS), ("models", BUILDERS), ("pools", POOLS))
+        names += (("attacks", ATTACKS), ("bn", BN_MODES))
         for name, allowed in names:
             for value in _several(name, getattr(self, name)):
                 check.one_of(name, value, allowed)
@@ -134,15 +140,17 @@ DEFAULTS = {field.name: field.default for field in fields(Settings)}
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained once and attacked by many cells."""
+    """What is trained once and attacked by many cells; `coding` is a name of nn.ENCODERS, or EVENTS_CODING."""
 
     data: str
     model: str
     pool: str
     seed: int
+    coding: str = "phase"
 
     def __str__(self) -> str:
-        return f"{self.model} {self.pool} {self.seed}"
+        coding = "" if self.coding == "phase" else f" {self.coding}"
+        return f"{self.model} {self.pool} {self.seed}{coding}"
 
 
 @dataclass(frozen=True)
@@ -163,8 +171,11 @@ Pass = tuple[Cell, ...]  # cells that differ in eps only
 
 def networks(settings: Settings) -> list[Network]:
     """Return the networks of a sweep, in its order."""
-    axes = (settings.data, settings.models, settings.pools, settings.seeds)
-    return [Network(*chosen) for chosen in itertools.product(*axes)]
+    found = []
+    for name, *axes in itertools.product(settings.data, settings.models, settings.pools, settings.seeds):
+        codings = (EVENTS_CODING,) if name in EVENTS else settings.codings
+        found += [Network(name, *axes, coding) for coding in codings]
+    return found
 
 
 def passes(settings: Settings, network: Network) -> list[Pass]:

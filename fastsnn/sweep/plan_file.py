@@ -14,7 +14,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FLAGS = {"pools": "pool", "surrogates": "surrogate", "seeds": "seed"}  # the others are named as the settings are
+# the others are named as the settings are
+FLAGS = {"codings": "coding", "pools": "pool", "surrogates": "surrogate", "seeds": "seed"}
 
 
 def flag(name: str) -> str:

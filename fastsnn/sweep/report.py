@@ -23,7 +23,8 @@ _COLOURS = {"max": "tab:blue", "avg": "tab:orange"}
 _LINES = {"fgsm": ("--", "o"), "pgd": ("-", "s")}
 # what tells lines of a table or figure apart; the first three are always shown, the others where they differ
 _SHOWN = ("model", "pool", "attack")
-_AXES = (*_SHOWN, "data", "seed", "width", "T", "K", "steps", "restarts", "alpha", "bn", "surrogate", "precision")
+_NETWORK = ("data", "seed", "width", "T", "K", "coding")
+_AXES = (*_SHOWN, *_NETWORK, "steps", "restarts", "alpha", "bn", "surrogate", "precision")
 _NOT_IN_CSV = ("cell", "network", "seconds")  # equal sweeps on one machine give equal bytes
 
 

@@ -150,6 +150,7 @@ def _content_hash(
         "surrogate": cell.surrogate,
         "precision": settings.precision,
         "batch_size": settings.batch_size if cell.bn != "frozen" or settings.precision == "reference" else None,
+        **networks.coding(cell.network),
         **networks.arithmetic(device),
     }
     text = json.dumps(determined_by, sort_keys=True)

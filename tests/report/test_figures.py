@@ -39,7 +39,7 @@ def test_the_paper_is_quoted_only_where_the_cell_is_the_same():
     of_paper = rows(("sew_resnet50",), eps=(0,), **paper)
     pgd = next(row for row in of_paper if (row["attack"], row["pool"]) == ("pgd", "avg"))
     assert published.beside(pgd, "pgd") == 33.29 and published.beside(pgd, "clean") == 75.28
-    for change in ({"eps_255": 8.0}, {"steps": 20}, {"width": 16}, {"T": 8}, {"data": "digits"}):
+    for change in ({"eps_255": 8.0}, {"steps": 20}, {"width": 16}, {"T": 8}, {"data": "digits"}, {"coding": "rate"}):
         assert published.beside({**pgd, **change}, "pgd") is None
     assert published.beside({**pgd, "eps_255": 8.0}, "clean") == 75.28
     assert published.beside(pgd, "fgsm") is None

@@ -10,7 +10,7 @@ import torch
 from fastsnn import attacks, cli, data, models, training
 from fastsnn.nn import EventFrames
 from fastsnn.sweep import Ledger, Settings, inputs, prepare
-from fastsnn.sweep.plan import Network, networks
+from fastsnn.sweep.plan import networks
 
 from ..data.published import write_cifar, write_cifar10_dvs
 
@@ -93,7 +93,7 @@ def test_images_are_coded_and_have_three_channels_and_events_have_two():
     for name, kind, channels in (("digits", "PhaseEncoder", 3), ("cifar10_dvs", "EventFrames", 2)):
         (network,) = networks(Settings(**QUICK, data=(name,)))
         assert type(inputs.encoder(Settings(**QUICK), network)).__name__ == kind
-        assert inputs.channels(Network(name, "sew_resnet18", "max", 1)) == channels
+        assert inputs.channels(network) == channels
 
 
 @pytest.mark.parametrize(

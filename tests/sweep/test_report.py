@@ -20,6 +20,7 @@ def rows(models=("sew_resnet18",), eps=(0, 4), **others):
             "seed": 3407,
             "T": 10,
             "K": 8,
+            "coding": "phase",
             "attack": attack,
             "eps_255": float(budget),
             "steps": 7 if attack == "pgd" else 1,

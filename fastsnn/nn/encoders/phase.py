@@ -1,12 +1,12 @@
-"""From images, or event frames, to encoded input."""
+"""Phase coding: the bits of a pixel, one per step."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from ..functional import phase_encode
-from ..ops import check
+from ...functional import phase_encode
+from ...ops import check
 
 
 class PhaseEncoder(nn.Module):
@@ -34,27 +34,3 @@ class PhaseEncoder(nn.Module):
     def extra_repr(self) -> str:
         """List the settings."""
         return f"T={self.T}, K={self.K}, weighted={self.weighted}, straight_through={self.straight_through}"
-
-
-class EventFrames(nn.Module):
-    """No code at all: frames of recorded events [B, T, C, H, W] -> [T, B, C, H, W], float32 in [0, 1].
-
-    Args:
-        T: steps; a recording that has others is refused.
-    """
-
-    def __init__(self, T: int = 10):
-        super().__init__()
-        self.T = check.integer("T", T, at_least=1)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Turn uint8 frames (as in data.Dataset, 255 for 1) or floats."""
-        check.tensor("frames", frames, (torch.uint8, *check.STORAGE_DTYPES))
-        if frames.dim() != 5 or frames.shape[1] != self.T:
-            raise ValueError(f"frames has shape {list(frames.shape)}, expected [B, {self.T}, C, H, W].")
-        x_seq = frames.transpose(0, 1).float()
-        return x_seq / 255 if frames.dtype == torch.uint8 else x_seq
-
-    def extra_repr(self) -> str:
-        """List the settings."""
-        return f"T={self.T}"
