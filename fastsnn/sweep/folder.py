@@ -47,15 +47,15 @@ def prepare(settings: Settings, out: Path) -> None:
     """
     if missing := missing_packages():
         raise ImportError(missing)
+    others = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+    if (out.exists() and not out.is_dir()) or (others and not (out / FILE).exists()):
+        raise FileExistsError(f"{out} exists and is neither empty nor the folder of a sweep; name another with --out.")
+    weights.directory()
     for name in settings.data:
         inputs.load(settings, name, "train")  # event frames are cached now
         available = len(inputs.load(settings, name, "test"))
         if settings.images is not None and settings.images > available:
             raise ValueError(f"images is {settings.images}, but {name} has {available} test images.")
-    others = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
-    if (out.exists() and not out.is_dir()) or (others and not (out / FILE).exists()):
-        raise FileExistsError(f"{out} exists and is neither empty nor the folder of a sweep; name another with --out.")
-    weights.directory()
     out.mkdir(parents=True, exist_ok=True)
 
 

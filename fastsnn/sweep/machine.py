@@ -11,7 +11,7 @@ import torch
 from ..ops import library
 
 CORE = ("fastsnn", "torch", "triton", "numpy")
-OPTIONAL = ("scikit-learn", "safetensors", "rich", "matplotlib", "spikingjelly", "cupy-cuda13x")
+OPTIONAL = ("scikit-learn", "torchvision", "safetensors", "rich", "matplotlib", "spikingjelly", "cupy-cuda13x")
 
 
 def versions() -> dict[str, str | None]:

@@ -6,12 +6,12 @@ import threading
 
 import pytest
 import torch
+from torchvision import datasets
 
 from fastsnn import data
 
 from .published import write_cifar
 
-datasets = pytest.importorskip("torchvision.datasets", reason='needs torchvision: pip install "fastsnn[data]"')
 KINDS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 every_kind = pytest.mark.parametrize("name", KINDS)
 

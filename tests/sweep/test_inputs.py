@@ -33,7 +33,6 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_sweep_takes_cifar_from_a_folder(capsys, monkeypatch, tmp_path):
-    pytest.importorskip("torchvision", reason='needs torchvision: pip install "fastsnn[data]"')
     write_cifar(monkeypatch, tmp_path / "root", "CIFAR100")
     rows, samples = swept(capsys, "--data", "cifar100", "--root", str(tmp_path / "root"))
     assert [(row["data"], row["images"]) for row in rows] == [("cifar100", 12)] * 2 and set(samples) == {0, 4}
@@ -94,6 +93,11 @@ def test_images_are_coded_and_have_three_channels_and_events_have_two():
         (network,) = networks(Settings(**QUICK, data=(name,)))
         assert type(inputs.encoder(Settings(**QUICK), network)).__name__ == kind
         assert inputs.channels(network) == channels
+
+
+def test_a_code_is_not_drawn_from_the_numbers_that_attacks_start_from():
+    code, start = inputs.generator(7, torch.device("cpu")), torch.Generator().manual_seed(7)
+    assert not torch.isin(torch.rand(100, generator=code), torch.rand(100, generator=start)).any()
 
 
 @pytest.mark.parametrize(
