@@ -30,7 +30,7 @@ def fingerprint(tensor: torch.Tensor) -> Fingerprint:
     if library.unavailable():  # no compiler: slower by the factor of SHA-256
         hashes = hashlib.sha256(dense.flatten().view(torch.uint8).numpy()).digest() if count else b""
     else:
-        out = torch.empty(-(-count // CHUNK), dtype=torch.int64)
+        out = torch.empty(-(-count // CHUNK), dtype=torch.int64, device="cpu")  # not the default device of the caller
         arguments = library.FingerprintArguments(library.address(dense), library.address(out), count, CHUNK)
         library.run("fingerprint", arguments)
         hashes = out.numpy().tobytes()
