@@ -1,36 +1,49 @@
-"""The outside witness: SpikingJelly's SEW-ResNets as the paper builds them, and sparsity read off with plain hooks."""
+"""The outside witness: SpikingJelly's ResNets as the paper builds them, and sparsity read off with plain hooks."""
 
 from __future__ import annotations
 
 import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from spikingjelly.activation_based.functional import reset_net, set_step_mode
-from spikingjelly.activation_based.model import sew_resnet
+from spikingjelly.activation_based.model import sew_resnet, spiking_resnet
 
 import fastsnn
 
 
 def pair(depth: int, pool: str = "max", cnf: str = "ADD", seed: int = 0):
-    """Return (ours, theirs) with the same random weights and batch-norm statistics that are not the initial ones."""
+    """Return (ours, theirs), SEW-ResNets with the same random weights and statistics that are not the initial ones."""
+    how = {"cnf": cnf, "detach_reset": True}
+    theirs = _theirs(getattr(sew_resnet, f"sew_resnet{depth}"), pool, seed, **how)
+    ours = getattr(fastsnn.models, f"sew_resnet{depth}")(pool, cnf=cnf)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def spiking_pair(depth: int, pool: str = "max", seed: int = 0):
+    """Return (ours, theirs), Spiking-ResNets likewise."""
+    theirs = _theirs(getattr(spiking_resnet, f"spiking_resnet{depth}"), pool, seed)
+    ours = getattr(fastsnn.models, f"spiking_resnet{depth}")(pool)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def _theirs(builder, pool: str, seed: int, **how):
     torch.manual_seed(seed)
-    theirs = getattr(sew_resnet, f"sew_resnet{depth}")(
-        cnf=cnf,
-        spiking_neuron=neuron.IFNode,
-        surrogate_function=surrogate.ATan(),
-        detach_reset=True,
-        num_classes=10,
-    )
+    theirs = builder(spiking_neuron=neuron.IFNode, surrogate_function=surrogate.ATan(), num_classes=10, **how)
     if pool == "avg":
         theirs.maxpool = layer.AvgPool2d(kernel_size=3, stride=2, padding=1)
     set_step_mode(theirs, "m")
-    for name, buffer in theirs.named_buffers():
+    unsettle(theirs)
+    return theirs
+
+
+def unsettle(net: torch.nn.Module) -> None:
+    """Give batch norms statistics that are not the initial ones."""
+    for name, buffer in net.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(std=0.1)
         elif name.endswith("running_var"):
             buffer.uniform_(0.5, 1.0)
-    ours = getattr(fastsnn.models, f"sew_resnet{depth}")(pool, cnf=cnf)
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
 
 
 def batch(T: int = 4, B: int = 2, size: int = 32, seed: int = 1):

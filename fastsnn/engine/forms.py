@@ -1,4 +1,4 @@
-"""Ways to compute a convolution with the same answer: exact algebra, sums in another order. For frozen weights.
+"""Ways to compute a convolution (or a linear layer) with the same answer: exact algebra, sums in another order.
 
 A form takes frames [N, H, W, C], channels innermost, and gives frames; its `backward` takes the gradient at the output
 and gives the gradient at the input. The weights are rearranged once, when a form is built, and nothing is saved in
@@ -28,7 +28,7 @@ class Form(ABC):
     name: str
 
     @abstractmethod
-    def __init__(self, conv: nn.Conv2d, dtypes: Dtypes, shape: torch.Size):
+    def __init__(self, conv: nn.Conv2d | nn.Linear, dtypes: Dtypes, shape: torch.Size):
         """Rearrange the weights of `conv` for frames of `shape` [N, H, W, in]."""
 
     @abstractmethod
@@ -44,6 +44,23 @@ class Form(ABC):
         how = (list(conv.stride), list(conv.padding), list(conv.dilation), False, [0, 0], conv.groups)
         inputs = (grad.permute(0, 3, 1, 2), frames.permute(0, 3, 1, 2), conv.weight, None)
         return torch.ops.aten.convolution_backward(*inputs, *how, [False, True, False])[1]
+
+
+class Rows(Form):
+    """A linear layer as one GEMM, on frames of one pixel."""
+
+    name = "GEMM"
+
+    def __init__(self, conv, dtypes, shape):
+        self.rows = _Rows(conv.weight, conv.bias, dtypes)
+
+    def forward(self, frames):
+        """[N, 1, 1, in] -> [N, 1, 1, out]."""
+        return self.rows.forward(frames.flatten(0, 2))[:, None, None]
+
+    def backward(self, grad):
+        """[N, 1, 1, out] -> [N, 1, 1, in]."""
+        return self.rows.backward(grad.flatten(0, 2))[:, None, None]
 
 
 class Pointwise(Form):
@@ -219,7 +236,7 @@ class ChannelsLast(Form):
         return gradient.permute(0, 2, 3, 1).to(grad.dtype)
 
 
-def fitting(conv: nn.Conv2d, shape: torch.Size, dtype: torch.dtype) -> list[tuple[type[Form], str]]:
+def fitting(conv: nn.Conv2d | nn.Linear, shape: torch.Size, dtype: torch.dtype) -> list[tuple[type[Form], str]]:
     """Return the forms that can compute `conv` on frames of `shape` [N, H, W, C], the likeliest first, and why.
 
     An empty list means that the layer has to compute itself. The order is the fixed rule of deterministic choice. Times
@@ -229,6 +246,8 @@ def fitting(conv: nn.Conv2d, shape: torch.Size, dtype: torch.dtype) -> list[tupl
     windows 7.4; 256 -> 1024 pointwise on 2x2 by the BLAS library 7.5, by our own kernel 6.4.
     """
     _, H, W, C = shape
+    if isinstance(conv, nn.Linear):
+        return [(Rows, "a linear layer")]
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return []
     if any(n + 2 * p < k for n, p, k in zip((H, W), conv.padding, conv.kernel_size, strict=True)):

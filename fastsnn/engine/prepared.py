@@ -143,7 +143,7 @@ class Prepared:
         rows = []
         for (conv, _, dtypes, device, _), chosen in self._chosen.items():
             _, H, W, C = chosen.frames
-            name = self._names.get(conv, "Conv2d")
+            name = self._names.get(conv, type(chosen.layer.conv).__name__)
             milliseconds = _measure(chosen.layer.form, chosen.frames, dtypes[0], device) * 1e3
             short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(dtypes))
             rows.append(Layer(name, (C, H, W), short, chosen.layer.form.name, chosen.why, milliseconds))
@@ -151,31 +151,37 @@ class Prepared:
 
     def _compute(self, conv, norm, neuron, x_seq, residual, junction, spikes):
         """Compute a spiking layer, or return None where no form fits; see nn.spiking_layer."""
-        if type(conv) is not nn.Conv2d or type(neuron) not in (IFNode, LIFNode) or not x_seq.numel():
+        linear = type(conv) is nn.Linear
+        if not (linear or type(conv) is nn.Conv2d) or not x_seq.numel():
             return None  # a subclass may compute something else
+        if neuron is not None and type(neuron) not in (IFNode, LIFNode):
+            return None
         if conv.weight.dtype != torch.float32 or conv.weight.device != x_seq.device:
             return None
-        if x_seq.dim() != 5 or x_seq.shape[2] != conv.in_channels:
+        if x_seq.dim() != (3 if linear else 5) or x_seq.shape[2] != conv.weight.shape[1] * getattr(conv, "groups", 1):
             return None  # the layer says what is wrong; a form would read beyond its input
-        if type(norm) is not nn.BatchNorm2d or torch._C._are_functorch_transforms_active():
+        if norm is not None and (linear or type(norm) is not nn.BatchNorm2d):
+            return None
+        if torch._C._are_functorch_transforms_active():
             return None
         dtypes = product_dtype(spikes, x_seq.device), gradient_dtype(spikes, x_seq.device)
-        drifting = uses_batch_statistics(norm)
-        running = () if drifting else (norm.running_mean, norm.running_var)
-        tensors = (conv.weight, conv.bias, norm.weight, norm.bias, *running)
+        drifting = norm is not None and uses_batch_statistics(norm)
+        tensors = [conv.weight, conv.bias]
+        if norm is not None:
+            tensors += [norm.weight, norm.bias, *(() if drifting else (norm.running_mean, norm.running_var))]
         tensors = [tensor for tensor in tensors if tensor is not None]
         trained = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-        if trained and not (drifting and dtypes == (torch.float32,) * 2 and x_seq.is_cpu):
+        if trained and not (_learns(conv, norm) and dtypes == (torch.float32,) * 2 and x_seq.is_cpu):
             return None
         if any(tensor.is_inference() for tensor in tensors):
             return None  # torch does not count their changes
-        how = (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
-        settings = (*how, norm.eps, neuron.neuron)
+        how = () if linear else (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
+        settings = (*how, None if norm is None else norm.eps, None if neuron is None else neuron.neuron)
         key = (id(conv), x_seq.shape[2:], dtypes, x_seq.device, drifting)
         chosen = self._chosen.get(key)
         # trained weights have changed since the last call, noticed by torch or not (fused optimizers are not)
         if trained or chosen is None or chosen.settings != settings or not _unchanged(chosen.watched, tensors):
-            T, B, C, H, W = x_seq.shape
+            T, B, C, H, W = (*x_seq.shape, 1, 1)[:5]
             with torch.no_grad():
                 form, why = self._choose(conv, (T * B, H, W, C), dtypes, measure=not (self.deterministic or trained))
                 if form is None:
@@ -219,6 +225,13 @@ class Explanation(list):
         widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in (head, *cells)]
         return "\n".join(lines)
+
+
+def _learns(conv: nn.Module, norm: nn.BatchNorm2d | None) -> bool:
+    """Tell whether a layer in training is prepared: in train mode; a linear layer's panels cost more than they save."""
+    if norm is not None:
+        return uses_batch_statistics(norm)
+    return conv.training and type(conv) is nn.Conv2d
 
 
 def _unchanged(watched, tensors) -> bool:

@@ -1,11 +1,11 @@
-"""A spiking layer, and the passes it is made of: a product over all time steps, then norm, neuron and junction."""
+"""A spiking layer, and the passes it is made of: a product over all time steps, then norm, neurons and junction."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from ..ops import dispatcher
+from ..ops import check, dispatcher
 from ..ops.norm_fire import norm_fire as fire_with_batch_statistics
 from ..ops.pool import Window, fits
 from ..ops.pool import pool as pool_over_time
@@ -29,39 +29,40 @@ def over_time(module: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
 
 
 def spiking_layer(
-    conv: nn.Conv2d,
-    norm: nn.BatchNorm2d,
-    neuron: IFNode,
+    conv: nn.Conv2d | nn.Linear,
+    norm: nn.BatchNorm2d | None,
+    neuron: IFNode | None,
     x_seq: torch.Tensor,
     residual: torch.Tensor | None = None,
     junction: str | None = None,
     *,
     spikes: bool = True,
 ) -> torch.Tensor:
-    """Convolution over time, batch norm, neurons and a SEW junction: the layer that networks here are made of.
+    """Product over time, batch norm, neurons and a junction with a residual: the layer that networks are made of.
 
     It is computed by the engine in force (see `in_force`), if there is one and nobody watches a part of the layer.
 
     Args:
-        conv: applied to every step.
-        norm: batch norm over its channels; in training mode it uses (and updates) batch statistics.
-        neuron: the neurons behind it.
-        x_seq: input [T, B, C, H, W].
-        residual: what the junction combines with the spikes, of their shape.
-        junction: "add", "and", "iand" or "and_not", see functional.integrate_fire.
+        conv: a convolution or a linear layer, applied to every step.
+        norm: batch norm over its channels; in training mode it uses (and updates) batch statistics. None: no norm.
+        neuron: the neurons behind it. None: the layer's output is their current.
+        x_seq: input [T, B, C, H, W], or [T, B, features] for a linear layer.
+        residual: what the junction combines with the layer, of the shape of its output.
+        junction: "current" adds the residual to the neurons' current, so that they fire on the sum; "add", "and",
+            "iand" or "and_not" combine it with their spikes, see functional.integrate_fire.
         spikes: whether x_seq holds spikes or small sums of them, see precision.product_dtype; anything else is computed
             in float32 in every precision.
     """
-    compute = in_force.engine()
-    if compute is not None and current() != "reference" and not any(map(is_watched, (conv, norm, neuron))):
+    compute, parts = in_force.engine(), [part for part in (conv, norm, neuron) if part is not None]
+    if compute is not None and current() != "reference" and not any(map(is_watched, parts)):
         out = compute(conv, norm, neuron, x_seq, residual, junction, spikes)
         if out is not None:
             return out
     return norm_fire(norm, neuron, product(conv, x_seq, spikes=spikes), residual, junction)
 
 
-def product(module: nn.Conv2d, x_seq: torch.Tensor, *, spikes: bool = True) -> torch.Tensor:
-    """Apply a convolution to every step: [T, B, ...] -> [T, B, ...]; `spikes` as in spiking_layer."""
+def product(module: nn.Conv2d | nn.Linear, x_seq: torch.Tensor, *, spikes: bool = True) -> torch.Tensor:
+    """Apply a convolution or a linear layer to every step: [T, B, ...] -> [T, B, ...]; `spikes` as in spiking_layer."""
     if current() == "reference":
         return over_time(module, x_seq)
     dtype = product_dtype(spikes, x_seq.device)
@@ -100,21 +101,24 @@ def _window(pool: nn.Module) -> Window | None:
 
 
 def norm_fire(
-    norm: nn.BatchNorm2d,
-    neuron: IFNode,
+    norm: nn.BatchNorm2d | None,
+    neuron: IFNode | None,
     x_seq: torch.Tensor,
     residual: torch.Tensor | None = None,
     junction: str | None = None,
 ) -> torch.Tensor:
-    """Batch norm, neurons and a SEW junction: in one pass (two with the batch's statistics) where nobody watches them.
+    """Batch norm, neurons and a junction: in one pass (two with the batch's statistics) where nobody watches them.
 
     Args:
-        norm: batch norm over the channels of x_seq; in training mode it uses (and updates) batch statistics.
-        neuron: the neurons behind it.
+        norm: batch norm over the channels of x_seq; in training mode it uses (and updates) batch statistics. None: no
+            norm.
+        neuron: the neurons behind it. None: their current is returned.
         x_seq: input current [T, B, C, H, W].
-        residual: what the junction combines with the spikes, like x_seq.
-        junction: "add", "and", "iand" or "and_not", see functional.integrate_fire.
+        residual: what the junction combines with the current or the spikes, like x_seq.
+        junction: as in spiking_layer.
     """
+    if norm is None or neuron is None or junction == "current":
+        return fire(neuron, normed(norm, x_seq), residual, junction)
     if current() == "reference" or is_watched(neuron):
         return join(neuron(over_time(norm, x_seq)), residual, junction)
     if is_watched(norm) or type(norm) is not nn.BatchNorm2d:
@@ -123,12 +127,50 @@ def norm_fire(
         scale, shift = running_affine(norm)
         return neuron(x_seq, scale=scale, shift=shift, residual=residual, junction=junction)
     if type(neuron) not in (IFNode, LIFNode) or dispatcher.is_needed(x_seq, residual, norm.weight):
-        x_seq = x_seq.contiguous()  # torch's batch statistics of channels-last frames are ten times less exact
-        return neuron(over_time(norm, x_seq), residual=residual, junction=junction)
+        return neuron(normed(norm, x_seq), residual=residual, junction=junction)
     inputs = (channels_last(x_seq), norm.weight, norm.bias, norm.eps, neuron.neuron, residual, junction)
     out, batch = fire_with_batch_statistics(*inputs)
     follow(norm, batch)
     return out
+
+
+def normed(norm: nn.BatchNorm2d | None, x_seq: torch.Tensor) -> torch.Tensor:
+    """Apply a batch norm (None: nothing) by torch: [T, B, C, H, W] -> the same."""
+    if norm is None:
+        return x_seq
+    if current() != "reference" and isinstance(norm, nn.BatchNorm2d) and uses_batch_statistics(norm):
+        x_seq = x_seq.contiguous()  # torch's batch statistics of channels-last frames are ten times less exact
+    return over_time(norm, x_seq)
+
+
+def fire(
+    neuron: IFNode | None, x_seq: torch.Tensor, residual: torch.Tensor | None, junction: str | None
+) -> torch.Tensor:
+    """Neurons (None: none) on a current [T, B, ...], and a junction; arguments as in norm_fire."""
+    if neuron is None or junction == "current":
+        x_seq = charged(x_seq, residual, junction)
+        residual = junction = None
+    if neuron is None:
+        return x_seq
+    if current() == "reference" or is_watched(neuron):
+        return join(neuron(x_seq), residual, junction)
+    return neuron(x_seq, residual=residual, junction=junction)
+
+
+def charged(x_seq: torch.Tensor, residual: torch.Tensor | None, junction: str | None) -> torch.Tensor:
+    """Return the current x_seq, to which junction "current" adds the residual (None: there is none).
+
+    Raises:
+        ValueError, TypeError: another junction, one without the other, or a residual of another shape.
+    """
+    if junction is not None:
+        check.one_of("junction", junction, ("current",))
+    if (residual is None) != (junction is None):
+        raise ValueError(f"residual and junction go together; junction is {junction!r}.")
+    if residual is None:
+        return x_seq
+    check.companion("residual", residual, x_seq.shape, "the layer's current", x_seq.device)
+    return x_seq + residual
 
 
 def channels_last(x_seq: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..ops import check
-from ..ops.norm_fire import Fired
+from ..ops.norm_fire import Normed
 
 
 def uses_batch_statistics(norm: nn.BatchNorm2d) -> bool:
@@ -24,7 +24,7 @@ def running_affine(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.no_grad()
-def follow(norm: nn.BatchNorm2d, batch: Fired) -> None:
+def follow(norm: nn.BatchNorm2d, batch: Normed) -> None:
     """Move the running statistics towards those of a batch, as torch does in training mode (the variance unbiased).
 
     A norm in eval mode, or one that keeps no statistics (or is told to keep them as they are), is left as it is.

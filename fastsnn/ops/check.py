@@ -71,3 +71,14 @@ def companion(name: str, value: torch.Tensor, shape: tuple[int, ...], of: str, d
     if value.device != device:
         raise ValueError(f"{name} is on {value.device} but {of} is on {device}; move one of them with .to(device).")
     return value
+
+
+def encoded(x_seq: torch.Tensor, channels: int, weight: torch.Tensor) -> torch.Tensor:
+    """Return `x_seq` if it is encoded input [T, B, channels, H, W] of the type and on the device of `weight`."""
+    if x_seq.dim() != 5 or x_seq.shape[2] != channels:
+        raise ValueError(f"x_seq has shape {list(x_seq.shape)}, expected encoded input [T, B, {channels}, H, W].")
+    if x_seq.dtype != weight.dtype or x_seq.device != weight.device:
+        raise TypeError(
+            f"x_seq is {x_seq.dtype} on {x_seq.device}, expected the network's {weight.dtype} on {weight.device}."
+        )
+    return x_seq

@@ -16,7 +16,7 @@ import torch
 from ..data import DATASETS, EVENTS, cifar10_dvs
 from ..engine.under_attack import BN_MODES
 from ..models import BUILDERS
-from ..models.sew_resnet import POOLS
+from ..models.resnet import POOLS
 from ..nn import ENCODERS
 from ..nn.precision import PRECISIONS
 from ..ops import check

@@ -16,7 +16,7 @@ from fastsnn.engine.layer import PreparedLayer
 from fastsnn.nn import IFNode, LIFNode, spiking_layer
 from fastsnn.ops import library
 
-JUNCTIONS = (None, "add", "and", "iand", "and_not")
+JUNCTIONS = (None, "current", "add", "and", "iand", "and_not")
 CONVOLUTIONS = {  # with forms whose sums are exact on small integers
     "3x3 on 2x2": ((5, 7, 3, 1, 1), (2, 2)),
     "pointwise, stride 2": ((5, 7, 1, 2), (5, 4)),
@@ -172,6 +172,8 @@ def test_autograd_keeps_the_input_current_and_what_a_junction_multiplies_with(ju
     (current,) = kept
     assert current.shape == out.shape and current.untyped_storage().nbytes() == 4 * out.numel()
     expected = layer.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    if junction == "current":
+        expected = layer.bn(expected.flatten(0, 1)).unflatten(0, x.shape[:2]) + residual
     torch.testing.assert_close(current, expected)
 
 
@@ -271,3 +273,89 @@ def test_in_training_weights_changed_by_a_fused_optimizer_are_those_of_the_next_
         assert torch.equal(out, layer(x))
         out.backward(grad)
         optimizer.step()
+
+
+# Layers without all parts
+
+
+class Parts(Layer):
+    """A layer that lacks its norm, its neurons, or both; or a linear one, which has no norm."""
+
+    def __init__(self, norm=False, neurons=False, linear=False):
+        super().__init__((5, 7, 3, 1, 1))
+        self.conv = nn.Linear(5, 7).requires_grad_(False).eval() if linear else self.conv
+        for parameter in self.conv.parameters():
+            parameter.data *= 0.9  # so that no voltage comes near the threshold
+        self.bn, self.sn = self.bn if norm else None, self.sn if neurons else None
+
+
+PARTS = {
+    "norm": {"norm": True},
+    "neurons": {"neurons": True},
+    "convolution alone": {},
+    "linear": {"linear": True},
+    "linear, neurons": {"linear": True, "neurons": True},
+}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("junction", [None, "current"])
+@pytest.mark.parametrize("parts", PARTS)
+def test_a_layer_that_lacks_parts_equals_plain_modules(parts, junction, training):
+    layer = Parts(**PARTS[parts]).train(training).requires_grad_(training)
+    x = torch.randint(0, 2, (4, 2, 5) if "linear" in parts else (4, 2, 5, 6, 6)).float().requires_grad_()
+    with torch.no_grad():
+        out = layer.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    residual = torch.randn(out.shape).requires_grad_() if junction else None
+    grad, prepared = torch.randn(out.shape), prepare(layer)
+    statistics = copy.deepcopy(layer.state_dict())
+
+    def run(compute):
+        layer.load_state_dict(statistics)
+        out = compute()
+        leaves = [x, *(layer.parameters() if training else []), *([] if residual is None else [residual])]
+        return out, torch.autograd.grad(out, leaves, grad), copy.deepcopy(layer.state_dict())
+
+    def plain():
+        out = layer.conv(x.flatten(0, 1))
+        out = (out if layer.bn is None else layer.bn(out)).unflatten(0, x.shape[:2])
+        out = out if residual is None else out + residual
+        return out if layer.sn is None else layer.sn(out)
+
+    def computed_by_the_engine():
+        with fastsnn.nn.in_force.computed_by(prepared._compute):
+            return layer(x, residual, junction)
+
+    expected = run(plain)
+    for compute in (computed_by_the_engine, lambda: layer(x, residual, junction)):
+        out, gradients, followed = run(compute)
+        torch.testing.assert_close(out, expected[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(followed, expected[2])
+        for ours, theirs in zip(gradients, expected[1], strict=True):
+            assert (ours - theirs).norm() <= 1e-5 * max(theirs.norm(), grad.norm() / 10)
+    assert bool(prepared.explain()) == (not training or "linear" not in parts)
+
+
+def test_a_linear_layer_of_the_wrong_width_is_refused_as_by_the_plain_layer():
+    layer = Parts(linear=True, neurons=True)
+    for run in (layer, lambda x: in_form(prepare(layer), layer, x, None, None)):
+        with pytest.raises(RuntimeError, match="cannot be multiplied"):
+            run(torch.rand(4, 2, 6))
+
+
+@pytest.mark.parametrize("prepared", [False, True], ids=["plain", "prepared"])
+def test_a_residual_that_cannot_join_the_current_is_refused(prepared):
+    def run(layer, x, residual, junction):
+        if not prepared:
+            return layer(x, residual, junction)
+        with fastsnn.nn.in_force.computed_by(prepare(layer)._compute):
+            return layer(x, residual, junction)
+
+    x, right = torch.rand(3, 2, 5, 4, 4), torch.rand(3, 2, 7, 4, 4)
+    for layer in (Layer((5, 7, 3, 1, 1)), Parts(norm=True)):
+        with pytest.raises(ValueError, match=r"residual has shape \[3, 2, 7, 4, 1\]"):
+            run(layer, x, right[..., :1], "current")
+        with pytest.raises(ValueError, match="residual and junction go together"):
+            run(layer, x, None, "current")
+    with pytest.raises(ValueError, match="junction is 'add', expected one of 'current'"):
+        run(Parts(norm=True), x, right, "add")

@@ -36,8 +36,8 @@ def fire(x_seq, weight, bias, eps: float, neuron: Neuron, residual=None, junctio
     return integrate_fire.forward(x_seq, None, fired.scale, fired.shift, residual, junction, neuron), fired
 
 
-class Fired:
-    """Statistics of a batch and what follows from them: everything but the tensors themselves.
+class Normed:
+    """A batch norm with the batch's own statistics: those, and what follows from them, but not the tensors themselves.
 
     Attributes:
         mean, var: of the batch [C], the variance biased.
@@ -45,8 +45,7 @@ class Fired:
         scale, shift: what the norm amounts to [C].
     """
 
-    def __init__(self, x_seq, weight, bias, eps, neuron, junction):
-        self.neuron, self.junction = neuron, junction
+    def __init__(self, x_seq, weight, bias, eps):
         self.count = x_seq.numel() // max(1, x_seq.shape[2])
         if self.count < 2:
             raise ValueError(f"x_seq has shape {list(x_seq.shape)}: batch statistics need two values per channel.")
@@ -58,18 +57,30 @@ class Fired:
         self.scale = self.rstd if weight is None else self.rstd * weight
         self.shift = -self.mean * self.scale if bias is None else bias - self.mean * self.scale
 
-    def backward(self, grad_out, x_seq, residual):
-        """Return the gradients at x_seq, weight, bias and residual (None for "add", where it is grad_out itself)."""
-        junction = None if residual is None else self.junction
-        inputs = (grad_out, x_seq, None, self.scale, self.shift, residual, junction, self.neuron)
-        grad, _, grad_residual = integrate_fire.backward(*inputs, through_affine=False)
+    def backward(self, grad, x_seq):
+        """Return the gradients at x_seq, weight and bias from that at the norm's output, which may be overwritten."""
         passes, grad = _passes(x_seq), layout.like(grad, x_seq)
         total, weighted = passes.sums(grad, x_seq, self.mean)
         # the gradient is scale * (grad - mean(grad) - (x - mean) * rstd^2 * mean(grad * (x - mean)))
         slope = -self.scale * self.rstd.square() * weighted / self.count
         constant = -self.scale * total / self.count - slope * self.mean
         grad_x = passes.affine(grad, x_seq, self.scale, slope, constant)
-        return grad_x, weighted * self.rstd, total, grad_residual
+        return grad_x, weighted * self.rstd, total
+
+
+class Fired(Normed):
+    """The same with neurons and a junction behind it."""
+
+    def __init__(self, x_seq, weight, bias, eps, neuron, junction):
+        super().__init__(x_seq, weight, bias, eps)
+        self.neuron, self.junction = neuron, junction
+
+    def backward(self, grad_out, x_seq, residual):
+        """Return the gradients at x_seq, weight, bias and residual (None for "add", where it is grad_out itself)."""
+        junction = None if residual is None else self.junction
+        inputs = (grad_out, x_seq, None, self.scale, self.shift, residual, junction, self.neuron)
+        grad, _, grad_residual = integrate_fire.backward(*inputs, through_affine=False)
+        return *super().backward(grad, x_seq), grad_residual
 
 
 def norm_fire(x_seq, weight, bias, eps: float, neuron: Neuron, residual=None, junction: str | None = None):
