@@ -115,7 +115,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add(group, "coding", str, "NAME", f"{text}: {', '.join(ENCODERS)}")
     add(group, "models", str, "NAME", f"networks: {', '.join(BUILDERS)}")
     add(group, "width", int, "PLANES", "planes of the first stage, doubled in each later one; 64 as published")
-    add(group, "pool", str, "max|avg", "pooling in the stem; a network is trained for each")
+    add(group, "pool", str, "max|avg", "pooling in the stem, or between a VGG's layers; a network is trained for each")
     add(group, "T", int, "STEPS", "time steps of every coding, and frames of a recording")
     add(group, "K", int, "PHASES", "phases of the phase code, which turns the K bits of a pixel into spikes; 1 to 16")
 

@@ -1,22 +1,28 @@
 """Modules: neurons, encoders, and the passes that a spiking layer is made of."""
 
 from . import in_force
+from .chain import Chain
 from .encoders import ENCODERS, DirectEncoder, EventFrames, LatencyEncoder, PhaseEncoder, RateEncoder
-from .layers import is_watched, over_time, pooled, spiking_layer, stored
+from .layers import is_watched, norm_fire, over_time, pooled, spiking_layer, stored
 from .neurons import IFNode, LIFNode
+from .normalize import Normalize, normalize
 from .precision import precision
 
 __all__ = [
     "ENCODERS",
+    "Chain",
     "DirectEncoder",
     "EventFrames",
     "IFNode",
     "LIFNode",
     "LatencyEncoder",
+    "Normalize",
     "PhaseEncoder",
     "RateEncoder",
     "in_force",
     "is_watched",
+    "norm_fire",
+    "normalize",
     "over_time",
     "pooled",
     "precision",

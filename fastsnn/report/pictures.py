@@ -10,6 +10,7 @@ import torch
 from .. import attacks, data, models
 from ..functional import phase_encode
 from ..sweep import weights
+from ..sweep.attacker import surrogate
 from ..sweep.report import Row, attack_name
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def wall(row: Row, description: dict, root: str | None) -> Figure:
     net.load_state_dict(state)
     images, y = test_set.images[:_COUNT], test_set.labels[:_COUNT]
     x = phase_encode(images, row["T"], row["K"])
-    adv = _attack(row, net.eval(), x, y)
+    with surrogate(net.eval(), row["surrogate"]):
+        adv = _attack(row, net, x, y)
     with torch.no_grad():
         before, after = net(x).argmax(1), net(adv).argmax(1)
     originals, changed = decode(x, row["K"]), decode(adv, row["K"])

@@ -56,7 +56,7 @@ class Attacker:
     def attack(self, cells: Pass, images: range, on_batch: OnBatch = lambda images: None) -> list[Outcome]:
         """Return what becomes of some images under each cell of a pass; on_batch hears of every batch."""
         self._net.load_state_dict(self._state)
-        with _surrogate(self._net, cells[0].surrogate):
+        with surrogate(self._net, cells[0].surrogate):
             clean, zero = self._without_attack(cells[0], images)
             found = {cell: _Found() for cell in cells}
             for group in _groups(cells):
@@ -167,8 +167,8 @@ def _groups(cells: Pass) -> list[Pass]:
 
 
 @contextlib.contextmanager
-def _surrogate(net: nn.Module, text: str) -> Iterator[None]:
-    """Give the neurons another surrogate for a while."""
+def surrogate(net: nn.Module, text: str) -> Iterator[None]:
+    """Give the neurons another surrogate for a while, as "shape:alpha"."""
     shape, alpha = plan.surrogate(text)
     neurons = [(node, node.neuron) for node in net.modules() if isinstance(node, IFNode)]
     try:

@@ -15,8 +15,7 @@ import torch
 
 from ..data import DATASETS, EVENTS, cifar10_dvs
 from ..engine.under_attack import BN_MODES
-from ..models import BUILDERS
-from ..models.resnet import POOLS
+from ..models import BUILDERS, POOLINGS, POOLS
 from ..nn import ENCODERS
 from ..nn.precision import PRECISIONS
 from ..ops import check
@@ -40,7 +39,8 @@ class Settings:
             for each. Recordings of events are not coded at all.
         models: names of fastsnn.models.
         width: planes of the networks' stem; 16 (64 as published) trains in seconds on two cores.
-        pools: "max", "avg" or both: the stem's pooling.
+        pools: "max", "avg" or both: the pooling in the stem, or between the layers of a VGG; a network that has one of
+            them only (wrn16_4, "avg") is trained with that one.
         attacks: "fgsm", "pgd" or both.
         eps: budgets in 1/255 of the encoded input, whose spikes are 0 or 1; from 0 to 255.
         steps: iterations of PGD; 7 as in the paper.
@@ -48,7 +48,7 @@ class Settings:
         alpha: step of PGD on the encoded input, absolute (not in 1/255); 0.01 as in the paper.
         bn: batch norm while an attack is made: "frozen", "batch" or "drift", see attacks.under_attack.
         surrogates: what the attacker takes for the gradient of a spike, as "shape:alpha"; "atan:2" is what networks are
-            trained with, see functional.integrate_fire.
+            trained with (vgg11 and wrn16_4: "triangle:1"), see functional.integrate_fire.
         precision: of attacks and scores: "reference", "fp32" or "fast", see nn.precision. Training is always fp32.
         batch_size: images per batch when attacking and scoring; "auto" takes what is fast on a CPU, and on a GPU as
             many as its memory holds, found by halving. On a CPU no result depends on it with bn="frozen" (and precision
@@ -103,6 +103,11 @@ class Settings:
         for name, allowed in names:
             for value in _several(name, getattr(self, name)):
                 check.one_of(name, value, allowed)
+        for model in self.models:
+            if not set(POOLINGS[model]) & set(self.pools):
+                raise ValueError(
+                    f"pools is {self.pools!r}, but {model} has {' or '.join(POOLINGS[model])} pooling only."
+                )
         for value in _several("eps", self.eps):
             if check.number("eps", value, at_least=0) > 255:
                 raise ValueError(f"eps is {value:g} (in 1/255), expected at most 255, the whole range of the input.")
@@ -170,11 +175,12 @@ Pass = tuple[Cell, ...]  # cells that differ in eps only
 
 
 def networks(settings: Settings) -> list[Network]:
-    """Return the networks of a sweep, in its order."""
+    """Return the networks of a sweep, in its order: each model with the poolings that it has."""
     found = []
-    for name, *axes in itertools.product(settings.data, settings.models, settings.pools, settings.seeds):
-        codings = (EVENTS_CODING,) if name in EVENTS else settings.codings
-        found += [Network(name, *axes, coding) for coding in codings]
+    for name, model, pool, seed in itertools.product(settings.data, settings.models, settings.pools, settings.seeds):
+        if pool in POOLINGS[model]:
+            codings = (EVENTS_CODING,) if name in EVENTS else settings.codings
+            found += [Network(name, model, pool, seed, coding) for coding in codings]
     return found
 
 

@@ -45,7 +45,7 @@ def test_events_have_two_channels(family, stem):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_stem_that_is_not_there_and_a_pool_that_it_lacks_are_refused(family):
-    with pytest.raises(ValueError, match="stem is 'cifar10'.*Did you mean 'cifar'"):
+    with pytest.raises(ValueError, match=r"stem is 'cifar10'.*Did you mean 'cifar'"):
         build(family, stem="cifar10")
     with pytest.raises(ValueError, match="pool is 'avg' with stem='cifar', which has no pool; expected None"):
         build(family, pool="avg", stem="cifar")

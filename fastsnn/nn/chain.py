@@ -1,0 +1,58 @@
+"""Layers one after another, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from .layers import norm_fire, over_time, spiking_layer
+from .neurons import IFNode
+
+_Step = tuple[nn.Conv2d | nn.Linear | None, nn.BatchNorm2d | None, IFNode | None]
+
+
+class Chain(nn.Sequential):
+    """A Sequential of modules that know no time, and neurons: [T, B, ...] -> [T, B, ...].
+
+    A convolution or a linear layer, a batch norm and neurons that follow each other are one nn.spiking_layer, so that
+    they are computed together; whichever is missing is left out. Everything else is applied to every step.
+
+    Args:
+        layers: modules, as in Sequential.
+        spikes: whether the input holds spikes, see nn.spiking_layer.
+    """
+
+    def __init__(self, *layers: nn.Module, spikes: bool = False):
+        super().__init__(*layers)
+        self.spikes = spikes
+
+    def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
+        """Return the last module's output."""
+        spikes = self.spikes
+        for step in _steps(list(self)):
+            if isinstance(step, nn.Module):
+                x_seq = over_time(step, x_seq)
+                continue
+            product, norm, neuron = step
+            if product is None:
+                x_seq = norm_fire(norm, neuron, x_seq)
+            elif isinstance(product, nn.Linear) and neuron is None:
+                x_seq = over_time(product, x_seq.to(product.weight.dtype))  # logits, which no precision rounds
+            else:
+                x_seq = spiking_layer(product, norm, neuron, x_seq, spikes=spikes)
+            spikes = neuron is not None
+        return x_seq
+
+
+def _steps(layers: list[nn.Module]) -> Iterator[_Step | nn.Module]:
+    """Yield what is computed together, as product, norm and neurons (at least one of them), or a module by itself."""
+
+    def take(*kinds: type[nn.Module]) -> nn.Module | None:
+        return layers.pop(0) if layers and isinstance(layers[0], kinds) else None
+
+    while layers:
+        product = take(nn.Conv2d, nn.Linear)
+        step = product, None if isinstance(product, nn.Linear) else take(nn.BatchNorm2d), take(IFNode)
+        yield step if any(part is not None for part in step) else layers.pop(0)
