@@ -55,6 +55,7 @@ class PreparedLayer:
             batch = Normed(current, norm.weight, norm.bias, norm.eps) if self.drifts else None
             charge = charged(self._normed(current, batch), residual, junction)
             out = charge if self.neuron is None else forward(charge, None, None, None, None, None, self.neuron)
+            out = out.to(current.dtype)  # the norm is computed in float32
         elif self.drifts:
             out, batch = fire(current, norm.weight, norm.bias, norm.eps, self.neuron, residual, junction)
             charge = current
@@ -89,7 +90,7 @@ class PreparedLayer:
             return *gradients, grad_residual
         grad = grad_out
         if self.neuron is not None:
-            grad, _, _ = backward(grad_out, charge, None, None, None, None, None, self.neuron)
+            grad, _, _ = backward(grad_out.to(charge.dtype), charge, None, None, None, None, None, self.neuron)
         grad_residual = grad if junction == "current" else None
         if batch is not None:
             return *batch.backward(grad.clone(), current), grad_residual  # it may write into its argument

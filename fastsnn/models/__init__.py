@@ -1,6 +1,7 @@
 """Networks, with the parameter names of SpikingJelly and torchvision, or of the public code they come from."""
 
 from .classifier import Classifier
+from .from_spikingjelly import from_spikingjelly
 from .resnet import POOLS
 from .sew_resnet import SEWResNet, sew_resnet18, sew_resnet34, sew_resnet50, sew_resnet101, sew_resnet152
 from .spiking_resnet import SpikingResNet, spiking_resnet18, spiking_resnet34, spiking_resnet50
@@ -21,5 +22,6 @@ __all__ = [
     "SEWResNet",
     "SpikingResNet",
     "WideResNet",
+    "from_spikingjelly",
     *BUILDERS,
 ]

@@ -11,7 +11,7 @@ from .resnet import DEPTHS, BasicBlock, Block, Bottleneck, ResNet
 
 # SpikingJelly flips the order of arguments between its blocks: IAND keeps the shortcut where a basic block does not
 # fire, but a bottleneck's spikes where its shortcut is silent
-_JUNCTIONS = {
+JUNCTIONS = {
     BasicBlock: {"ADD": "add", "AND": "and", "IAND": "iand"},
     Bottleneck: {"ADD": "add", "AND": "and", "IAND": "and_not"},
 }
@@ -47,7 +47,7 @@ class SEWResNet(ResNet):
         cnf: str = "ADD",
         **options,
     ):
-        junction = _JUNCTIONS[block][check.one_of("cnf", cnf, CNFS)]
+        junction = JUNCTIONS[block][check.one_of("cnf", cnf, CNFS)]
         super().__init__(block, layers, pool, num_classes, junction=junction, **options)
 
 

@@ -1,7 +1,8 @@
 """Modules: neurons, encoders, and the passes that a spiking layer is made of."""
 
 from . import in_force
-from .chain import Chain
+from .chain import Chain, chained
+from .dropout import Dropout
 from .encoders import ENCODERS, DirectEncoder, EventFrames, LatencyEncoder, PhaseEncoder, RateEncoder
 from .layers import is_watched, norm_fire, over_time, pooled, spiking_layer, stored
 from .neurons import IFNode, LIFNode
@@ -12,6 +13,7 @@ __all__ = [
     "ENCODERS",
     "Chain",
     "DirectEncoder",
+    "Dropout",
     "EventFrames",
     "IFNode",
     "LIFNode",
@@ -19,6 +21,7 @@ __all__ = [
     "Normalize",
     "PhaseEncoder",
     "RateEncoder",
+    "chained",
     "in_force",
     "is_watched",
     "norm_fire",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 
+from .dropout import Dropout
 from .layers import norm_fire, over_time, spiking_layer
 from .neurons import IFNode
 
@@ -14,14 +15,11 @@ _Step = tuple[nn.Conv2d | nn.Linear | None, nn.BatchNorm2d | None, IFNode | None
 
 
 class Chain(nn.Sequential):
-    """A Sequential of modules that know no time, and neurons: [T, B, ...] -> [T, B, ...].
-
-    A convolution or a linear layer, a batch norm and neurons that follow each other are one nn.spiking_layer, so that
-    they are computed together; whichever is missing is left out. Everything else is applied to every step.
+    """A Sequential of modules that know no time, and neurons: [T, B, ...] -> [T, B, ...]; see `chained`.
 
     Args:
         layers: modules, as in Sequential.
-        spikes: whether the input holds spikes, see nn.spiking_layer.
+        spikes: whether the input holds spikes.
     """
 
     def __init__(self, *layers: nn.Module, spikes: bool = False):
@@ -30,20 +28,33 @@ class Chain(nn.Sequential):
 
     def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
         """Return the last module's output."""
-        spikes = self.spikes
-        for step in _steps(list(self)):
-            if isinstance(step, nn.Module):
-                x_seq = over_time(step, x_seq)
-                continue
-            product, norm, neuron = step
-            if product is None:
-                x_seq = norm_fire(norm, neuron, x_seq)
-            elif isinstance(product, nn.Linear) and neuron is None:
-                x_seq = over_time(product, x_seq.to(product.weight.dtype))  # logits, which no precision rounds
-            else:
-                x_seq = spiking_layer(product, norm, neuron, x_seq, spikes=spikes)
-            spikes = neuron is not None
-        return x_seq
+        return chained(self, x_seq, spikes=self.spikes)
+
+
+def chained(layers: Iterable[nn.Module], x_seq: torch.Tensor, *, spikes: bool = False) -> torch.Tensor:
+    """Apply layers one after another: [T, B, ...] -> [T, B, ...].
+
+    A convolution or a linear layer, a batch norm and neurons that follow each other are one nn.spiking_layer, so that
+    they are computed together; whichever is missing is left out. Everything else is applied to every step.
+
+    Args:
+        layers: neurons, Dropout, and modules that know no time.
+        x_seq: input of the first.
+        spikes: whether it holds spikes, see nn.spiking_layer.
+    """
+    for step in _steps(list(layers)):
+        if isinstance(step, nn.Module):
+            x_seq = step(x_seq) if isinstance(step, Dropout) else over_time(step, x_seq)
+            continue
+        product, norm, neuron = step
+        if product is None:
+            x_seq = norm_fire(norm, neuron, x_seq)
+        elif isinstance(product, nn.Linear) and neuron is None:
+            x_seq = over_time(product, x_seq.to(product.weight.dtype))  # logits, which no precision rounds
+        else:
+            x_seq = spiking_layer(product, norm, neuron, x_seq, spikes=spikes)
+        spikes = neuron is not None
+    return x_seq
 
 
 def _steps(layers: list[nn.Module]) -> Iterator[_Step | nn.Module]:
