@@ -43,9 +43,20 @@ class Converted(nn.Module):
         self.training = net.training
 
     def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
-        """Return logits [B, classes]: the mean over time, where the user's network returns every step."""
+        """Return logits [B, classes]: the mean over time, where the user's network returns every step.
+
+        Raises:
+            ValueError: it returns something else.
+        """
         steps = self.forward_sequence(x_seq)
-        return steps.mean(0) if steps.dim() == 3 else steps
+        if steps.dim() == 2:
+            return steps
+        images = x_seq.dim() == 4 and steps.shape[1:2] == x_seq.shape[:1]
+        if steps.dim() != 3 or not (images or steps.shape[:2] == x_seq.shape[:2]):
+            raise ValueError(
+                f"net returns {list(steps.shape)} for {list(x_seq.shape)}, expected [T, B, classes] or [B, classes]."
+            )
+        return steps.mean(0)
 
     def forward_sequence(self, x_seq: torch.Tensor) -> torch.Tensor:
         """Return what the user's network returns; in single-step mode that of every step, [T, B, classes].

@@ -59,6 +59,10 @@ def from_spikingjelly(net: nn.Module) -> nn.Module:
     if len(found.modes) > 1:
         single, multi = found.modes["s"], found.modes["m"]
         found.problems.append(f"{single} is in step_mode 's' and {multi} in 'm'")
+    if not found.problems and not any(
+        isinstance(part, IFNode) for one in found.parts.values() for part in one.modules()
+    ):
+        found.problems.append("it holds no IFNode or LIFNode of SpikingJelly's")
     if found.problems:
         raise ValueError(f"net cannot be converted: {'; '.join(found.problems)}.")
     return _resnet(net, found.parts) or Converted(copy.deepcopy(net, found.memo), folded="s" in found.modes)
@@ -92,10 +96,10 @@ class _Found:
         elif base is not None:
             try:
                 self._part(module, name, base, contained)
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 self.problems.append(f"{name or 'net'} ({type(module).__name__}): {str(error).rstrip('.')}")
         else:
-            for child_name, child in module.named_children():
+            for child_name, child in _children(module):
                 self.visit(child, f"{name}.{child_name}".lstrip("."), contained)
             if type(module) is nn.Sequential:
                 self._sequential(module)
@@ -111,21 +115,17 @@ class _Found:
 
     def _container(self, module: nn.Sequential, name: str, contained: bool) -> None:
         multi = getattr(module, "_step_mode", "m") == "m"  # some can have that mode only, and do not say it
-        for child_name, child in module.named_children():
+        for child_name, child in _children(module):
             self.visit(child, f"{name}.{child_name}".lstrip("."), contained or multi)
-        children = OrderedDict((key, copy.deepcopy(child, self.memo)) for key, child in module.named_children())
-        has_neurons = any(isinstance(ours, IFNode) for child in children.values() for ours in child.modules())
-        if (
-            has_neurons
-            and multi
-            and type(module).__name__ != "MultiStepContainer"
-            and not getattr(module, "stateful", 0)
-        ):
+        children = OrderedDict((key, copy.deepcopy(child, self.memo)) for key, child in _children(module))
+        neurons = [ours for child in children.values() for ours in child.modules() if isinstance(ours, IFNode)]
+        step_by_step = type(module).__name__ == "MultiStepContainer" or getattr(module, "stateful", False)
+        if neurons and multi and not step_by_step:
             self.problems.append(f"{name} ({type(module).__name__}): it takes all steps of its neurons for one batch")
         self._replace(module, Container(children) if multi else nn.Sequential(children))
 
     def _sequential(self, module: nn.Sequential) -> None:
-        children = [(name, self.parts.get(id(child))) for name, child in module.named_children()]
+        children = [(name, self.parts.get(id(child))) for name, child in _children(module)]
         parts = [part for _, part in children if isinstance(part, Part)]
         if parts and len(parts) == len(module) and len({part.folded for part in parts}) == 1:
             self._replace(module, Line(OrderedDict(children)))
@@ -133,6 +133,11 @@ class _Found:
     def _replace(self, module: nn.Module, ours: nn.Module) -> None:
         ours.training = module.training
         self.parts[id(module)] = self.memo[id(module)] = ours
+
+
+def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the modules in a module by name, also those that come twice."""
+    return [(name, child) for name, child in module._modules.items() if child is not None]
 
 
 def _spikingjelly_class(module: nn.Module) -> type | None:
@@ -165,6 +170,8 @@ def _neurons(module: nn.Module) -> IFNode:
         raise ValueError(f"its surrogate is {type(theirs).__name__}, expected one of {', '.join(_SURROGATES)}")
     if not theirs.spiking:
         raise ValueError("its surrogate does not spike (spiking=False)")
+    if getattr(module, "_neuron_precision", None) is not None:
+        raise ValueError("its voltages are to have another precision than float32")
     if module.store_v_seq:
         raise ValueError("it is to store its voltages (store_v_seq=True), which are not kept here")
     names = ("v_threshold", "v_reset", "detach_reset")

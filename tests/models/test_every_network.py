@@ -25,7 +25,6 @@ from ..sweep import tiny
 NETWORKS = {
     "sew": ("sew_resnet18", {"stem": "cifar"}),
     "spiking": ("spiking_resnet18", {"pool": "max"}),
-    "spiking, cifar": ("spiking_resnet18", {"stem": "cifar"}),
     "vgg": ("vgg11", {"pool": "max", "image_size": 16}),
     "wrn": ("wrn16_4", {}),
 }

@@ -305,6 +305,8 @@ def test_all_that_cannot_be_converted_is_named_at_once():
     net = nn.Sequential(neuron.ParametricLIFNode(), nn.ModuleDict({"a": layer.Delay(1)}))
     with pytest.raises(ValueError, match=r"0 \(ParametricLIFNode\): .*; 1.a \(Delay\): nothing here computes it\.$"):
         from_spikingjelly(net)
+    with pytest.raises(ValueError, match="net cannot be converted: it holds no IFNode or LIFNode"):
+        from_spikingjelly(nn.Sequential(layer.Linear(3, 3), nn.ReLU()))
     with pytest.raises(TypeError, match="net is of type str"):
         from_spikingjelly("net")
 
@@ -313,6 +315,42 @@ def test_neurons_in_two_places_are_named():
     shared = neuron.IFNode()
     with pytest.raises(ValueError, match=r"1\.0 are neurons that stand in several places"):
         from_spikingjelly(nn.Sequential(nn.Sequential(shared), nn.Sequential(shared)))
+    with pytest.raises(ValueError, match="2 are neurons that stand in several places"):
+        from_spikingjelly(nn.Sequential(shared, layer.Linear(3, 3), shared))
+
+
+class Direct(nn.Module):
+    """It takes images, repeats them, and may return what it likes."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.fc, self.sn, self.last = layer.Linear(12, 5), neuron.IFNode(surrogate_function=surrogate.ATan()), last
+
+    def forward(self, images):
+        x = images.flatten(1).unsqueeze(0).repeat(6, 1, 1)
+        return self.last(self.sn(self.fc(x)))
+
+
+def test_a_forward_that_repeats_images_takes_images():
+    torch.manual_seed(0)
+    images, every_step = torch.rand(4, 3, 2, 2), lively(Direct(nn.Identity()))
+    expected = theirs_on(every_step, "m")(images)
+    assert expected.std() > 0
+    assert torch.equal(from_spikingjelly(every_step)(images), expected.mean(0))
+    mean = Mean()
+    mean_over_time = lively(Direct(mean))
+    mean_over_time.load_state_dict(every_step.state_dict())
+    assert torch.equal(from_spikingjelly(mean_over_time)(images), expected.mean(0))
+    mean.axes = (0, 1, 2)
+    with pytest.raises(ValueError, match=r"net returns \[\] for \[4, 3, 2, 2\], expected \[T, B, classes\]"):
+        from_spikingjelly(mean_over_time)(images)
+
+
+class Mean(nn.Module):
+    axes = 0
+
+    def forward(self, x):
+        return x.mean(self.axes)
 
 
 class Twice(nn.Module):
