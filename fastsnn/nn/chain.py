@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .dropout import Dropout
-from .layers import norm_fire, over_time, spiking_layer
+from .layers import norm_fire, over_time, pooled, spiking_layer
 from .neurons import IFNode
 
 _Step = tuple[nn.Conv2d | nn.Linear | None, nn.BatchNorm2d | None, IFNode | None]
@@ -44,7 +44,7 @@ def chained(layers: Iterable[nn.Module], x_seq: torch.Tensor, *, spikes: bool = 
     """
     for step in _steps(list(layers)):
         if isinstance(step, nn.Module):
-            x_seq = step(x_seq) if isinstance(step, Dropout) else over_time(step, x_seq)
+            x_seq = step(x_seq) if isinstance(step, Dropout) else pooled(step, x_seq)
             continue
         product, norm, neuron = step
         if product is None:
