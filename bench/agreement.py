@@ -1,6 +1,6 @@
 """How far "fp32" and "fast" agree with "reference" on trained networks: spikes of every layer, accuracy under attack.
 
-    python -m bench.agreement [--models sew_resnet18 sew_resnet50] [--images 360] [--json FILE]
+    python -m bench.agreement [--models sew_resnet18 sew_resnet50] [--json FILE]
 
 Trains SEW-ResNets (width 16) on the digits as `fastsnn sweep` does, or takes its cached weights, and attacks the test
 images with FGSM and PGD-7 under every precision, from the same random starts. Prints two tables.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from fastsnn.engine import prepare
 from fastsnn.functional import phase_encode
 from fastsnn.nn import in_force, precision
 from fastsnn.nn.layers import norm_fire, over_time
-from fastsnn.sweep import networks, plan
+from fastsnn.sweep import Ledger, networks, plan
+from fastsnn.sweep.folder import prepare as prepare_folder
+from fastsnn.sweep.folder import sweep
 from fastsnn.sweep.machine import describe, versions
 from fastsnn.sweep.progress import Silent
-from fastsnn.sweep.run import run
 
 PRECISIONS = ("reference", "fp32", "fast")
 
@@ -75,44 +77,58 @@ def spikes(net, x, kind: str) -> tuple[float, float]:
     return alone, counted.share()
 
 
-def main() -> None:
+def attacked(settings: plan.Settings, folder: Path) -> dict[tuple, float]:
+    """Run a sweep in a folder of its own; return accuracy in % by model, pool, attack and eps."""
+    prepare_folder(settings, folder)
+    for _ in sweep(settings, folder, Silent()):
+        pass
+    with Ledger.read(folder) as ledger:
+        rows = ledger.results()
+    return {(row["model"], row["pool"], row["attack"], row["eps_255"]): row["accuracy"] for row in rows}
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m bench.agreement", description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["sew_resnet18", "sew_resnet50"])
+    parser.add_argument("--width", type=int, default=16, help="planes of the networks' stem")
+    parser.add_argument("--epochs", type=int, default=plan.Settings.epochs, help="of training")
     parser.add_argument("--images", type=int, default=None, help="test images, from the first; default all 360")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers to this file too")
-    arguments = parser.parse_args()
-    rows, records = [], []
-    for kind in PRECISIONS:
-        settings = plan.Settings(models=tuple(arguments.models), precision=kind, images=arguments.images, device="cpu")
-        began = time.perf_counter()
-        for done in run(settings, Silent()):
-            rows += [(kind, row) for row in done.rows]
-        print(f"{kind}: {time.perf_counter() - began:.0f} s", flush=True)
+    options = parser.parse_args(arguments)
+    how = {"models": tuple(options.models), "width": options.width, "epochs": options.epochs, "images": options.images}
+    settings = {kind: plan.Settings(**how, precision=kind, device="cpu") for kind in PRECISIONS}
+    accuracy, records = {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in PRECISIONS:
+            began = time.perf_counter()
+            accuracy[kind] = attacked(settings[kind], Path(folder) / kind)
+            print(f"{kind}: {time.perf_counter() - began:.0f} s", flush=True)
     train_set, test_set = data.load("digits", "train"), data.load("digits", "test")
-    x = phase_encode(test_set.images[:60], settings.T, settings.K)
+    one = settings["fp32"]
+    x = phase_encode(test_set.images[:60], one.T, one.K)
     print("\nShare of layers' outputs that differ from plain modules'")
     print(f"{'network':<18} {'layer by layer, fp32':>21} {'end to end, fp32':>17} {'end to end, fast':>17}")
-    for stage in (stage for stage in plan.stages(settings) if stage.work == "train"):
-        net, _ = networks.trained(settings, stage, train_set, torch.device("cpu"), Silent(), retrain=False)
+    for network in plan.networks(one):
+        net, _ = networks.trained(one, network, train_set, torch.device("cpu"), Silent(), retrain=False)
         net.requires_grad_(False)
         (alone, fp32), (_, fast) = (spikes(net, x, kind) for kind in ("fp32", "fast"))
-        print(f"{stage.model[4:] + ' ' + stage.pool:<18} {alone:>21.2e} {fp32:>17.2e} {fast:>17.2e}", flush=True)
-        records.append({"model": stage.model, "pool": stage.pool, "layer": alone, "fp32": fp32, "fast": fast})
-    accuracy = {(row.cell, kind): 100 * row.correct / row.images for kind, row in rows}
+        print(f"{network.model[4:] + ' ' + network.pool:<18} {alone:>21.2e} {fp32:>17.2e} {fast:>17.2e}", flush=True)
+        records.append({"model": network.model, "pool": network.pool, "layer": alone, "fp32": fp32, "fast": fast})
     print("\nAccuracy (%) under attack, on the same random starts")
     print(f"{'network':<18} {'attack':<7}{'eps':>4} " + "".join(f"{kind:>11}" for kind in PRECISIONS))
-    for cell in dict.fromkeys(row.cell for _, row in rows):
-        values = [accuracy[cell, kind] for kind in PRECISIONS]
-        name = cell.model[4:] + " " + cell.pool
-        print(f"{name:<18} {cell.attack:<7}{cell.eps:>4g} " + "".join(f"{value:>11.2f}" for value in values))
-        records.append({**cell.__dict__, **dict(zip(PRECISIONS, values, strict=True))})
+    for cell in accuracy["reference"]:
+        model, pool, attack, eps = cell
+        values = [accuracy[kind][cell] for kind in PRECISIONS]
+        print(f"{model[4:] + ' ' + pool:<18} {attack:<7}{eps:>4g} " + "".join(f"{value:>11.2f}" for value in values))
+        about = {"model": model, "pool": pool, "attack": attack, "eps_255": eps}
+        records.append(about | dict(zip(PRECISIONS, values, strict=True)))
     for kind in PRECISIONS[1:]:
-        furthest = max(abs(accuracy[cell, kind] - accuracy[cell, "reference"]) for cell, _ in accuracy)
+        furthest = max(abs(accuracy[kind][cell] - value) for cell, value in accuracy["reference"].items())
         print(f"furthest {kind} is from reference: {furthest:.2f} points")
-    if arguments.json:
+    if options.json:
         about = {"machine": describe(), "versions": versions(), "rows": records}
-        arguments.json.write_text(json.dumps(about, indent=1) + "\n")
+        options.json.write_text(json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":

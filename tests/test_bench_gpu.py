@@ -131,7 +131,8 @@ def test_a_gradient_that_is_off_or_no_number_is_told():
 
 
 def test_without_spikingjelly_ours_alone_is_measured(card, monkeypatch):
-    monkeypatch.setitem(sys.modules, "spikingjelly", None)
+    for name in ["spikingjelly", *(name for name in sys.modules if name.startswith("spikingjelly."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "bench.baselines", raising=False)
     rows = list(against_spikingjelly(card, DRY, command.Clock(float("inf"))))
     assert len(rows) == 2 and all("not installed" in row["note"] and row["ours"] > 0 and "a" not in row for row in rows)
