@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..nn import IFNode, is_watched, over_time, pooled, spiking_layer, stored
+from ..nn import IFNode, Junction, is_watched, over_time, pooled, spiking_layer, stored
 from ..ops import check
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
         self.conv2 = _conv(planes, planes, 3)
         self.bn2 = nn.BatchNorm2d(planes)
         self.sn2 = IFNode(**neuron)
-        self.junction = junction
+        self.junction = Junction(junction)
         _add_shortcut(self, inplanes, planes, stride, **neuron)
 
     def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
         self.conv3 = _conv(planes, planes * 4, 1)
         self.bn3 = nn.BatchNorm2d(planes * 4)
         self.sn3 = IFNode(**neuron)
-        self.junction = junction
+        self.junction = Junction(junction)
         _add_shortcut(self, inplanes, planes * 4, stride, **neuron)
 
     def forward(self, x_seq: torch.Tensor) -> torch.Tensor:
@@ -166,7 +166,7 @@ def _add_shortcut(block: nn.Module, inplanes: int, planes: int, stride: int, **n
     block.downsample = block.downsample_sn = None
     if stride != 1 or inplanes != planes:
         block.downsample = nn.Sequential(_conv(inplanes, planes, 1, stride), nn.BatchNorm2d(planes))
-        if block.junction != "current":
+        if block.junction.kind != "current":
             block.downsample_sn = IFNode(**neuron)
 
 

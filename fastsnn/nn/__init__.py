@@ -4,7 +4,7 @@ from . import in_force
 from .chain import Chain, chained
 from .dropout import Dropout
 from .encoders import ENCODERS, DirectEncoder, EventFrames, LatencyEncoder, PhaseEncoder, RateEncoder
-from .layers import is_watched, norm_fire, over_time, pooled, spiking_layer, stored
+from .layers import Junction, is_watched, norm_fire, over_time, pooled, spiking_layer, stored
 from .neurons import IFNode, LIFNode
 from .normalize import Normalize, normalize
 from .precision import precision
@@ -16,6 +16,7 @@ __all__ = [
     "Dropout",
     "EventFrames",
     "IFNode",
+    "Junction",
     "LIFNode",
     "LatencyEncoder",
     "Normalize",

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..ops import check, dispatcher
+from ..ops.integrate_fire.neuron import JUNCTIONS
 from ..ops.norm_fire import norm_fire as fire_with_batch_statistics
 from ..ops.pool import Window, fits
 from ..ops.pool import pool as pool_over_time
@@ -23,6 +24,27 @@ _EVERY_MODULES_HOOKS = (
 )
 
 
+class Junction(nn.Module):
+    """What combines a block with its shortcut: a module, so that it can be watched.
+
+    Args:
+        kind: "current" adds the shortcut to the neurons' current, so that they fire on the sum; "add", "and", "iand" or
+            "and_not" combine it with their spikes (Fang et al. 2021, eq. 5), see functional.integrate_fire.
+    """
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = check.one_of("kind", kind, ("current", *JUNCTIONS))
+
+    def forward(self, out: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Combine a current or spikes [T, B, ...] with a residual of their shape, in a pass of its own."""
+        return charged(out, residual, self.kind) if self.kind == "current" else join(out, residual, self.kind)
+
+    def extra_repr(self) -> str:
+        """Name the kind."""
+        return repr(self.kind)
+
+
 def over_time(module: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     """Apply a module that knows no time to every step: [T, B, ...] -> [T, B, ...]."""
     return module(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
@@ -34,7 +56,7 @@ def spiking_layer(
     neuron: IFNode | None,
     x_seq: torch.Tensor,
     residual: torch.Tensor | None = None,
-    junction: str | None = None,
+    junction: Junction | str | None = None,
     *,
     spikes: bool = True,
 ) -> torch.Tensor:
@@ -48,14 +70,13 @@ def spiking_layer(
         neuron: the neurons behind it. None: the layer's output is their current.
         x_seq: input [T, B, C, H, W], or [T, B, features] for a linear layer.
         residual: what the junction combines with the layer, of the shape of its output.
-        junction: "current" adds the residual to the neurons' current, so that they fire on the sum; "add", "and",
-            "iand" or "and_not" combine it with their spikes, see functional.integrate_fire.
+        junction: how: a Junction, or the name of its kind.
         spikes: whether x_seq holds spikes or small sums of them, see precision.product_dtype; anything else is computed
             in float32 in every precision.
     """
-    compute, parts = in_force.engine(), [part for part in (conv, norm, neuron) if part is not None]
+    compute, parts = in_force.engine(), [part for part in (conv, norm, neuron, junction) if isinstance(part, nn.Module)]
     if compute is not None and current() != "reference" and not any(map(is_watched, parts)):
-        out = compute(conv, norm, neuron, x_seq, residual, junction, spikes)
+        out = compute(conv, norm, neuron, x_seq, residual, _kind(junction), spikes)
         if out is not None:
             return out
     return norm_fire(norm, neuron, product(conv, x_seq, spikes=spikes), residual, junction)
@@ -105,7 +126,7 @@ def norm_fire(
     neuron: IFNode | None,
     x_seq: torch.Tensor,
     residual: torch.Tensor | None = None,
-    junction: str | None = None,
+    junction: Junction | str | None = None,
 ) -> torch.Tensor:
     """Batch norm, neurons and a junction: in one pass (two with the batch's statistics) where nobody watches them.
 
@@ -117,18 +138,19 @@ def norm_fire(
         residual: what the junction combines with the current or the spikes, like x_seq.
         junction: as in spiking_layer.
     """
-    if norm is None or neuron is None or junction == "current":
+    kind = _kind(junction)
+    if norm is None or neuron is None or kind == "current":
         return fire(neuron, normed(norm, x_seq), residual, junction)
-    if current() == "reference" or is_watched(neuron):
+    if current() == "reference" or is_watched(neuron) or _is_watched(junction):
         return join(neuron(over_time(norm, x_seq)), residual, junction)
     if is_watched(norm) or type(norm) is not nn.BatchNorm2d:
-        return neuron(over_time(norm, x_seq), residual=residual, junction=junction)
+        return neuron(over_time(norm, x_seq), residual=residual, junction=kind)
     if not uses_batch_statistics(norm):
         scale, shift = running_affine(norm)
-        return neuron(x_seq, scale=scale, shift=shift, residual=residual, junction=junction)
+        return neuron(x_seq, scale=scale, shift=shift, residual=residual, junction=kind)
     if type(neuron) not in (IFNode, LIFNode) or dispatcher.is_needed(x_seq, residual, norm.weight):
-        return neuron(normed(norm, x_seq), residual=residual, junction=junction)
-    inputs = (channels_last(x_seq), norm.weight, norm.bias, norm.eps, neuron.neuron, residual, junction)
+        return neuron(normed(norm, x_seq), residual=residual, junction=kind)
+    inputs = (channels_last(x_seq), norm.weight, norm.bias, norm.eps, neuron.neuron, residual, kind)
     out, batch = fire_with_batch_statistics(*inputs)
     follow(norm, batch)
     return out
@@ -144,17 +166,17 @@ def normed(norm: nn.BatchNorm2d | None, x_seq: torch.Tensor) -> torch.Tensor:
 
 
 def fire(
-    neuron: IFNode | None, x_seq: torch.Tensor, residual: torch.Tensor | None, junction: str | None
+    neuron: IFNode | None, x_seq: torch.Tensor, residual: torch.Tensor | None, junction: Junction | str | None
 ) -> torch.Tensor:
     """Neurons (None: none) on a current [T, B, ...], and a junction; arguments as in norm_fire."""
-    if neuron is None or junction == "current":
-        x_seq = charged(x_seq, residual, junction)
+    if neuron is None or _kind(junction) == "current":
+        x_seq = junction(x_seq, residual) if _is_watched(junction) else charged(x_seq, residual, _kind(junction))
         residual = junction = None
     if neuron is None:
         return x_seq
-    if current() == "reference" or is_watched(neuron):
+    if current() == "reference" or is_watched(neuron) or _is_watched(junction):
         return join(neuron(x_seq), residual, junction)
-    return neuron(x_seq, residual=residual, junction=junction)
+    return neuron(x_seq, residual=residual, junction=_kind(junction))
 
 
 def charged(x_seq: torch.Tensor, residual: torch.Tensor | None, junction: str | None) -> torch.Tensor:
@@ -173,21 +195,32 @@ def charged(x_seq: torch.Tensor, residual: torch.Tensor | None, junction: str | 
     return x_seq + residual
 
 
+def _kind(junction: Junction | str | None) -> str | None:
+    return junction.kind if isinstance(junction, Junction) else junction
+
+
+def _is_watched(junction: Junction | str | None) -> bool:
+    return isinstance(junction, Junction) and is_watched(junction)
+
+
 def channels_last(x_seq: torch.Tensor) -> torch.Tensor:
     """Return [T, B, C, H, W] with the channels innermost in memory."""
     frames = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     return frames.unflatten(0, x_seq.shape[:2])
 
 
-def join(spikes: torch.Tensor, residual: torch.Tensor | None, junction: str | None) -> torch.Tensor:
+def join(spikes: torch.Tensor, residual: torch.Tensor | None, junction: Junction | str | None) -> torch.Tensor:
     """Combine spikes with a residual in a pass of its own, in SpikingJelly's order of operations."""
-    if junction is None:
+    if _is_watched(junction):
+        return junction(spikes, residual)
+    kind = _kind(junction)
+    if kind is None:
         return spikes
-    if junction == "add":
+    if kind == "add":
         return residual + spikes
-    if junction == "and":
+    if kind == "and":
         return residual * spikes
-    return residual * (1.0 - spikes) if junction == "iand" else spikes * (1.0 - residual)
+    return residual * (1.0 - spikes) if kind == "iand" else spikes * (1.0 - residual)
 
 
 def is_watched(module: nn.Module) -> bool:

@@ -388,7 +388,7 @@ def another_pool(net):
 
 
 def another_junction(net):
-    net.layer1[0].junction = "iand"
+    net.layer1[0].junction.kind = "iand"
 
 
 def another_linear(net):

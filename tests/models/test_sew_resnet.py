@@ -42,7 +42,9 @@ def test_l0_sparsity_of_the_gradient_at_every_leaf_equals_spikingjelly(depth, po
     reset(theirs)
     with fastsnn.nn.precision("reference"):
         zeros = leaf_gradient_zeros(ours, lambda: cross_entropy(ours(x.clone().requires_grad_()), y))
+    junctions = {name: zeros.pop(name) for name in list(zeros) if name.endswith("junction")}  # theirs are no modules
     assert zeros == expected
+    assert len(junctions) == sum({18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}[depth])
     assert len(zeros) > 3 * depth
     assert zeros["layer2.0.downsample.0"][1] > 0, "a stride of 2 leaves zeros: were they counted?"
     assert (zeros["maxpool"][1] > 0) == (pool == "max")
@@ -109,6 +111,18 @@ def test_a_watched_layer_is_called_even_where_it_would_be_fused():
     ours.layer2[0].sn1.register_forward_hook(lambda module, inputs, output: seen.append("sn1"))
     torch.testing.assert_close(ours(x), expected)
     assert seen == ["bn2", "sn1"]
+
+
+@pytest.mark.parametrize("cnf", ["ADD", "AND", "IAND"])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_a_watched_junction_is_called_and_gives_what_the_fused_layer_gives(depth, cnf):
+    net, seen = pair(depth, cnf=cnf)[0].eval(), []
+    x, _ = batch()
+    expected = net(x)
+    net.layer2[0].junction.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    torch.testing.assert_close(net(x), expected)
+    torch.testing.assert_close(fastsnn.engine.prepare(net)(x), expected)
+    assert seen == 2 * [(4, 2, 128 * net.layer2[0].expansion, 4, 4)]
 
 
 def test_fast_precision_has_the_logits_of_fp32_on_a_cpu():
