@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import attacks, data, engine, functional, models, nn, sweep, training
+    from . import analysis, attacks, data, engine, functional, models, nn, sweep, training
     from .models import Classifier
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "attacks", "data", "engine", "functional", "models", "nn", "sweep", "training"]
+__all__ = ["Classifier", "analysis", "attacks", "data", "engine", "functional", "models", "nn", "sweep", "training"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,197 @@
+"""Hooks that see the gradient at every layer's input and output, in whatever backward passes happen meanwhile.
+
+A watched layer is never fused away (see nn.is_watched), so that each has its own gradient, as with plain hooks on
+SpikingJelly's networks. Every backward pass can be repeated on the same graph with the gradient at the logits scaled
+up by powers of two: nothing is rounded differently, but what underflowed to zero no longer does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from ..nn import IFNode, Junction, PhaseEncoder
+from ..ops.attack_step import default_batch_axis
+from .tally import Tally
+
+NETWORK = "network"  # the row whose input is x and whose output are the logits
+_SCALE = (
+    64  # binary digits: the largest number at the logits becomes 2^63, and layers may still make it 2^64 times larger
+)
+_KINDS = (
+    (nn.modules.conv._ConvNd, "convolution"),
+    (nn.modules.batchnorm._BatchNorm, "batch norm"),
+    (nn.modules.pooling._MaxPoolNd, "max pool"),
+    (nn.modules.pooling._AvgPoolNd, "average pool"),
+    (nn.modules.pooling._AdaptiveAvgPoolNd, "global pool"),
+    (nn.Linear, "linear"),
+    (IFNode, "neuron"),
+    (Junction, "junction"),
+    (PhaseEncoder, "encoder"),
+)
+
+
+class Watched:
+    """What hooks have seen; made by `watching`.
+
+    Attributes:
+        sides: for each layer, in the order of their calls, the tallies of its input and its output.
+        kinds: of the layers.
+        passes: backward passes seen.
+        samples: of all those passes.
+        T: time steps; None before the first pass, 1 where the network knows none.
+    """
+
+    def __init__(self, network: nn.Module, underflow: bool):
+        self.network, self.underflow = network, underflow
+        self.kinds = {NETWORK: "network"} | {name: kind_of(module) for name, module in leaves(network)}
+        self.sides: dict[str, tuple[Tally, Tally]] = {}
+        self.passes = self.samples = 0
+        self.T: int | None = None
+        self.y: torch.Tensor | None = None
+        self.finite: torch.Tensor | None = None
+        self._again, self._called, self._x = False, {}, None
+
+    def labelled(self, y: torch.Tensor) -> None:
+        """Tell the labels [B] of the batch that comes next."""
+        self.y = y
+
+    def hooks(self) -> list:
+        """Put hooks on the network and return their handles."""
+        handles = [
+            self.network.register_forward_pre_hook(self._before),
+            self.network.register_forward_hook(self._after),
+        ]
+        for name, module in leaves(self.network):
+            handles.append(module.register_forward_hook(self._calling(name)))
+            handles.append(module.register_full_backward_hook(self._seeing(name)))
+        return handles
+
+    def _before(self, network, inputs):
+        x = inputs[0]
+        self._called, self._x = {NETWORK: None}, None
+        self._T, self._B = (x.shape[0] if x.dim() == 5 else None), x.shape[default_batch_axis(x)]
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return None
+        self._x = x.view_as(x)  # so that the hook goes with this pass
+        self._x.register_hook(lambda grad: self._take(NETWORK, 0, (grad,)))
+        return (self._x, *inputs[1:])
+
+    def _calling(self, name):
+        def called(module, inputs, output):
+            self._called[name] = None
+            if self._T is None and output.dim() == 5:
+                self._T = output.shape[0]
+
+        return called
+
+    def _after(self, network, inputs, logits):
+        if self._x is None or not logits.requires_grad:
+            return None
+        T = self._T or 1
+        if self.T not in (None, T):
+            raise ValueError(f"x has batches of {self.T} and of {T} time steps, expected the same everywhere.")
+        self.T = T
+        for name in self._called:
+            self.sides.setdefault(name, (Tally(T), Tally(T)))
+        logits = logits.view_as(logits)
+        logits.register_hook(lambda grad, logits=logits, x=self._x: self._backward(grad, logits, x))
+        return logits
+
+    def _backward(self, grad, logits, x):
+        """See a pass begin, and go through it with larger numbers first."""
+        if self._again:
+            return
+        if self.underflow:
+            self._again = True
+            try:
+                enlarged = enlarge(exact(grad, logits, self.y)).to(grad.dtype)
+                self._retake(NETWORK, 1, (enlarged,))
+                (at_x,) = torch.autograd.grad(logits, x, enlarged, retain_graph=True)
+                self._retake(NETWORK, 0, (at_x,))
+            finally:
+                self._again = False
+        self.passes, self.samples = self.passes + 1, self.samples + self._B
+        self._take(NETWORK, 1, (grad,))
+
+    def _seeing(self, name):
+        def seen(module, grad_input, grad_output):
+            take = self._retake if self._again else self._take
+            for side, gradients in enumerate((grad_input, grad_output)):
+                there = [gradient for gradient in gradients if gradient is not None]
+                if there:
+                    take(name, side, there)
+
+        return seen
+
+    def _take(self, name, side, gradients):
+        if not self._again:
+            self.sides[name][side].take(gradients, self._B)
+
+    def _retake(self, name, side, gradients):
+        finite = self.sides[name][side].take_again(gradients, self._B)
+        self.finite = finite if self.finite is None else self.finite & finite
+
+
+@contextlib.contextmanager
+def watching(network: nn.Module, *, underflow: bool = True) -> Iterator[Watched]:
+    """Watch every backward pass through `network` inside the block, and yield what was seen.
+
+    Args:
+        network: whose leaves are watched; a neuron with its surrogate inside counts as a leaf.
+        underflow: go through every pass once more with larger numbers, to tell underflow from structure.
+    """
+    watched = Watched(network, underflow)
+    handles = watched.hooks()
+    try:
+        yield watched
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def leaves(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the names and modules that compute: those without children, and SpikingJelly's neurons, which have one."""
+
+    def inside(name, module):
+        children = [] if hasattr(module, "surrogate_function") else list(module.named_children())
+        if not children:
+            yield name or type(module).__name__, module
+        for child, submodule in children:
+            yield from inside(f"{name}.{child}" if name else child, submodule)
+
+    return inside("", network)
+
+
+def kind_of(module: nn.Module) -> str:
+    """Return "convolution", "batch norm", "neuron", ...; for unknown ones the name of the class in small letters."""
+    if hasattr(module, "surrogate_function"):
+        return "neuron"
+    return next((kind for known, kind in _KINDS if isinstance(module, known)), type(module).__name__.lower())
+
+
+def exact(grad: torch.Tensor, logits: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+    """Return the gradient at the logits [B, classes] in float64: computed anew where it is that of the cross-entropy.
+
+    A softmax in float32 has zeros where a probability is below 1e-45, and at the label where the others are below 1e-8;
+    in float64 few are left. The gradient of any other loss is taken as it is.
+    """
+    grad = grad.double()
+    if y is None or len(y) != len(logits):
+        return grad
+    label = torch.nn.functional.one_hot(y.long(), logits.shape[1]).bool()
+    others = logits.detach().double().softmax(1).masked_fill(label, 0.0)
+    anew = torch.where(label, -others.sum(1, keepdim=True), others)
+    factor = 1.0 if not grad.any() else (grad * anew).sum() / anew.square().sum()  # of a mean, or of a targeted attack
+    is_its = (grad - factor * anew).abs().max() <= 1e-5 * grad.abs().max()
+    return factor * anew if bool(is_its) else grad
+
+
+def enlarge(grad: torch.Tensor) -> torch.Tensor:
+    """Return the gradient [B, classes] with each sample scaled by a power of two: its largest is then 2^63 to 2^64."""
+    largest = grad.abs().amax(1, keepdim=True)
+    exponent = torch.frexp(largest).exponent
+    return torch.where(largest > 0, torch.ldexp(grad, _SCALE - exponent), grad)
