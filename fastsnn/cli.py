@@ -1,6 +1,7 @@
 """The `fastsnn` command.
 
     fastsnn sweep     train, attack, and show the accuracies; go on where it was interrupted
+    fastsnn sparsity  zeros and norms of the gradient at every layer, as CSV and figures
     fastsnn report    a page with the figures and tables of one or several sweeps
     fastsnn export    a sweep's results as CSV, Parquet or JSON
     fastsnn doctor    what is installed, what runs, and whether it computes rightly
@@ -38,6 +39,7 @@ from .sweep import (
     plan_file,
     prepare,
     report,
+    sparsity,
     sweep,
     weights,
 )
@@ -54,6 +56,11 @@ with max and with average pooling on handwritten digits; a few minutes on two co
 cached in $FASTSNN_CACHE (by default ~/.cache/fastsnn), so that the next sweep over the same networks skips training.
 Every result is saved as soon as it is there: after an interruption the same command goes on from where it was. A plan
 is a TOML file whose keys are these flags, e.g. eps = [2, 4] and pool = "avg"; flags given beside it take precedence."""
+
+_SPARSITY = """\
+Measure the loss gradient at the input and output of every layer of trained networks: the share of exact zeros and the
+norms, averaged over the test images and the steps of an attack, as in the paper's figures 3 and 5. Weights come from
+the cache of `fastsnn sweep`, or are trained now and go there."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     brief = "train networks, attack them over a range of budgets, show the accuracies"
     _add_flags(commands.add_parser("sweep", help=brief, description=_SWEEP, allow_abbrev=False))
+    brief = "measure zeros and norms of the gradient at every layer, and draw them"
+    _add_sparsity_flags(commands.add_parser("sparsity", help=brief, description=_SPARSITY, allow_abbrev=False))
     brief = "write one HTML page with the figures, tables and pictures of sweeps"
     _add_report_flags(
         commands.add_parser("report", help=brief, description=f"{brief.capitalize()}.", allow_abbrev=False)
@@ -94,59 +103,30 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     """Give `fastsnn sweep` its flags; their defaults are those of Settings."""
-
-    def add(group, flag: str, kind: type, metavar: str, text: str, shown: str = "all") -> None:
-        field = {plan_file.flag(name): name for name in DEFAULTS}[flag]
-        default = DEFAULTS[field]
-        many = {"nargs": "+"} if isinstance(default, tuple) else {}
-        if default is not None:
-            shown = " ".join(map(str, default)) if many else default
-        text = f"{text} (default: {shown})"
-        group.add_argument(f"--{flag}", dest=field, type=kind, metavar=metavar, help=text, **many)
-
     text = "a TOML file with any of the flags below; without one, the flags alone say what to do"
     parser.add_argument("plan", nargs="?", type=Path, metavar="plan.toml", help=text)
-    group = parser.add_argument_group("networks and data (lists with spaces or commas)")
-    add(group, "data", str, "NAME", f"data sets: {', '.join(DATASETS)}")
-    text = "that has the files of the data sets, as they are published; without one, fastsnn's cache, to which the"
-    add(group, "root", str, "FOLDER", f"{text} CIFARs are downloaded", shown="the cache")
-    add(group, "frame-size", int, "PIXELS", "height and width of event frames: 128 as recorded, 64 or 48")
-    text = "how images become spikes; a network is trained for each, and recordings of events are not coded"
-    add(group, "coding", str, "NAME", f"{text}: {', '.join(ENCODERS)}")
-    add(group, "models", str, "NAME", f"networks: {', '.join(BUILDERS)}")
-    add(group, "width", int, "PLANES", "planes of the first stage, doubled in each later one; 64 as published")
-    add(group, "pool", str, "max|avg", "pooling in the stem, or between a VGG's layers; a network is trained for each")
-    add(group, "T", int, "STEPS", "time steps of every coding, and frames of a recording")
-    add(group, "K", int, "PHASES", "phases of the phase code, which turns the K bits of a pixel into spikes; 1 to 16")
+    _add_network_flags(parser)
 
     group = parser.add_argument_group("attacks")
-    add(group, "attacks", str, "fgsm|pgd", "attacks to make")
-    add(group, "eps", str, "EPS", "budgets in 1/255 of the encoded input, whose spikes are 0 or 1; 0 to 255")
-    add(group, "steps", str, "N", "iterations of PGD")
-    add(group, "restarts", str, "N", "random starts of PGD, of which the worst counts for each image")
-    add(group, "alpha", float, "STEP", "step of PGD on the encoded input, absolute (not in 1/255), as in the paper")
-    add(group, "images", int, "N", "attack the first N test images only")
+    _add(group, "attacks", str, "fgsm|pgd", "attacks to make")
+    _add(group, "eps", str, "EPS", "budgets in 1/255 of the encoded input, whose spikes are 0 or 1; 0 to 255")
+    _add(group, "steps", str, "N", "iterations of PGD")
+    _add(group, "restarts", str, "N", "random starts of PGD, of which the worst counts for each image")
+    _add(group, "alpha", float, "STEP", "step of PGD on the encoded input, absolute (not in 1/255), as in the paper")
+    _add(group, "images", int, "N", "attack the first N test images only")
     text = "batch norm while an attack is made: running statistics, the batch's, or the paper's train mode"
-    add(group, "bn", str, "frozen|batch|drift", f"{text}, in which every pass moves the running ones")
+    _add(group, "bn", str, "frozen|batch|drift", f"{text}, in which every pass moves the running ones")
     text = "what the attacker takes for a spike's gradient: atan, sigmoid, triangle or rectangle, and its alpha"
-    add(group, "surrogate", str, "SHAPE:ALPHA", text)
+    _add(group, "surrogate", str, "SHAPE:ALPHA", text)
     text = "of attacks and scores (training is always fp32): SpikingJelly's order of operations bit for bit,"
-    add(group, "precision", str, "reference|fp32|fast", f"{text} float32 with layers fused, or bfloat16 products")
+    _add(group, "precision", str, "reference|fp32|fast", f"{text} float32 with layers fused, or bfloat16 products")
 
-    group = parser.add_argument_group("training")
-    add(group, "epochs", int, "N", "passes over the training images")
-    add(group, "train-batch-size", int, "IMAGES", "images per training step")
-    add(group, "lr", float, "RATE", "Adam's learning rate, at the start")
-    add(group, "schedule", str, "constant|cosine", "of the learning rate: constant as in the paper, or falling to 0")
-    add(group, "weight-decay", float, "L2", "Adam's L2 penalty")
-    text = "of initial weights, order of training images, and PGD's random starts; a network is trained for each"
-    add(group, "seed", str, "N", text)
-    group.add_argument("--retrain", action="store_true", help="train even where the cache has the weights")
+    _add_training_flags(parser)
 
     group = parser.add_argument_group("running")
     text = "images per batch when attacking and scoring; auto: as many as are fast on a CPU or fit a GPU's memory,"
-    add(group, "batch-size", _images, "IMAGES|auto", f"{text} with --bn frozen only")
-    add(group, "device", str, "cpu|cuda|cuda:N|auto", "where to compute; auto takes a GPU if there is one")
+    _add(group, "batch-size", _images, "IMAGES|auto", f"{text} with --bn frozen only")
+    _add(group, "device", str, "cpu|cuda|cuda:N|auto", "where to compute; auto takes a GPU if there is one")
     text = "local (this process; with --device auto or cuda a process for each of several GPUs) or a Ray cluster"
     group.add_argument("--engine", choices=ENGINES, default="local", help=f"{text} (default: local)")
     text = "of the Ray cluster; by default what RAY_ADDRESS names, else one is started on this machine"
@@ -156,12 +136,91 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--out", type=Path, metavar="FOLDER", help=text)
     group.add_argument("--dry-run", action="store_true", help="only show the cells, and how long they may take")
+    _add_progress_flags(group)
+    parser.set_defaults(run_command=_sweep)
+
+
+def _add_sparsity_flags(parser: argparse.ArgumentParser) -> None:
+    """Give `fastsnn sparsity` its flags."""
+    _add_network_flags(parser)
+    group = parser.add_argument_group("gradients")
+    text = "whose gradients: those of all steps of PGD, of FGSM, or none: at the test images themselves"
+    group.add_argument("--attack", choices=sparsity.ATTACKS, default="pgd", help=f"{text} (default: pgd)")
+    _add(group, "eps", str, "EPS", "budget in 1/255 of the encoded input, the paper's", 6)
+    _add(group, "steps", str, "N", "iterations of PGD")
+    _add(group, "alpha", float, "STEP", "step of PGD on the encoded input, absolute (not in 1/255), as in the paper")
+    _add(group, "images", int, "N", "the first N test images only")
+    text = "batch norm meanwhile: running statistics, the batch's, or the paper's train mode"
+    _add(group, "bn", str, "frozen|batch|drift", text)
+    group.add_argument("--per-step", action="store_true", help="also a line of the CSV file for every time step")
+    _add_training_flags(parser)
+    group = parser.add_argument_group("running")
+    _add(group, "batch-size", int, "IMAGES", "images per pass; with --bn frozen no share of zeros depends on it")
+    _add(group, "device", str, "cpu|cuda|cuda:N|auto", "where to compute; auto takes a GPU if there is one")
+    text = "a new folder, or that of such a measurement (default: runs/sparsity-<data>-<hash of flags>)"
+    group.add_argument("--out", type=Path, metavar="FOLDER", help=text)
+    _add_progress_flags(group)
+    parser.set_defaults(run_command=_sparsity)
+
+
+def _add(
+    group,
+    flag: str,
+    kind: type,
+    metavar: str,
+    text: str,
+    default: object = None,
+    nargs: int | str = "+",
+    shown: str = "all",
+) -> None:
+    """Add the flag of a setting, whose default is that of Settings if no other is given.
+
+    `nargs` is for lists, `shown` for a default of None.
+    """
+    field = {plan_file.flag(name): name for name in DEFAULTS}[flag]
+    own = DEFAULTS[field]
+    many = {"nargs": nargs} if isinstance(own, tuple) else {}
+    value = own if default is None else default
+    if value is not None:
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    given = None if default is None else [str(default)] if many else default
+    how = {"type": kind, "metavar": metavar, "default": given, "help": f"{text} (default: {shown})"}
+    group.add_argument(f"--{flag}", dest=field, **how, **many)
+
+
+def _add_network_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("networks and data (lists with spaces or commas)")
+    _add(group, "data", str, "NAME", f"data sets: {', '.join(DATASETS)}")
+    text = "that has the files of the data sets, as they are published; without one, fastsnn's cache, to which the"
+    _add(group, "root", str, "FOLDER", f"{text} CIFARs are downloaded", shown="the cache")
+    _add(group, "frame-size", int, "PIXELS", "height and width of event frames: 128 as recorded, 64 or 48")
+    text = "how images become spikes; a network is trained for each, and recordings of events are not coded"
+    _add(group, "coding", str, "NAME", f"{text}: {', '.join(ENCODERS)}")
+    _add(group, "models", str, "NAME", f"networks: {', '.join(BUILDERS)}")
+    _add(group, "width", int, "PLANES", "planes of the first stage, doubled in each later one; 64 as published")
+    _add(group, "pool", str, "max|avg", "pooling in the stem, or between a VGG's layers; a network is trained for each")
+    _add(group, "T", int, "STEPS", "time steps of every coding, and frames of a recording")
+    _add(group, "K", int, "PHASES", "phases of the phase code, which turns the K bits of a pixel into spikes; 1 to 16")
+
+
+def _add_training_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training")
+    _add(group, "epochs", int, "N", "passes over the training images")
+    _add(group, "train-batch-size", int, "IMAGES", "images per training step")
+    _add(group, "lr", float, "RATE", "Adam's learning rate, at the start")
+    _add(group, "schedule", str, "constant|cosine", "of the learning rate: constant as in the paper, or falling to 0")
+    _add(group, "weight-decay", float, "L2", "Adam's L2 penalty")
+    text = "of initial weights, order of training images, and PGD's random starts; a network is trained for each"
+    _add(group, "seed", str, "N", text)
+    group.add_argument("--retrain", action="store_true", help="train even where the cache has the weights")
+
+
+def _add_progress_flags(group: argparse._ArgumentGroup) -> None:
     text = "auto (bars on a terminal, else lines), bars, lines, json (an object per event, on stderr) or none"
     group.add_argument("--progress", choices=("auto", *_PROGRESS), default="auto", help=f"{text} (default: auto)")
     group.add_argument(
         "--quiet", action="store_const", const="none", dest="progress", help="the same as --progress none"
     )
-    parser.set_defaults(run_command=_sweep)
 
 
 def _add_export_flags(parser: argparse.ArgumentParser) -> None:
@@ -254,6 +313,37 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
+def _sparsity(arguments: argparse.Namespace) -> int:
+    try:
+        if missing := folder.missing_packages():
+            raise ImportError(missing)
+        settings = _settings(arguments)
+        sparsity.check_single(settings)
+        out = arguments.out or sparsity.default_out(settings, arguments.attack)
+        weights.directory()
+        sparsity.make_folder(out)
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        return _say(arguments, _sentence(error), 2)
+    from .report import sparsity as drawing
+
+    how, found = {"per_step": arguments.per_step, "retrain": arguments.retrain}, []
+    try:
+        with _progress(arguments.progress) as progress:
+            for measured in sparsity.measure(settings, arguments.attack, progress, **how):
+                found.append(measured)
+                sparsity.write_csv(settings, arguments.attack, found, out / sparsity.TABLE)
+        drawn = drawing.write(found, out / "figures")
+    except (FloatingPointError, OSError, ValueError) as error:
+        return _say(arguments, _sentence(error), 1)
+    except torch.OutOfMemoryError:
+        return _say(arguments, "the GPU's memory is too small; try a smaller --batch-size.", 1)
+    for network, rows in found:
+        print(f"{network}\n{rows.by_kind()}\n")
+    print(f"{out / sparsity.TABLE}: every layer")
+    print(f"{out / 'figures'}: {len(drawn) // 2} figures as PNG and PDF")
+    return 0
+
+
 def _report(arguments: argparse.Namespace) -> int:
     missing = folder.missing_packages()
     if missing:
@@ -290,9 +380,9 @@ def _progress(name: str) -> Silent:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     """Return the plan's settings, over which those on the command line take precedence."""
-    settings = {} if arguments.plan is None else plan_file.read(arguments.plan)
+    settings = {} if getattr(arguments, "plan", None) is None else plan_file.read(arguments.plan)
     for name, default in DEFAULTS.items():
-        given = getattr(arguments, name)
+        given = getattr(arguments, name, None)
         if given is None:
             continue
         if isinstance(default, tuple):

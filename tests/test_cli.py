@@ -111,6 +111,45 @@ def test_a_missing_command_is_refused(capsys):
     assert "command" in refused(capsys)
 
 
+SPARSITY = [*tiny.FLAGS[:10], "--batch-size", "5", "--steps", "2"]
+
+
+def test_sparsity_shows_its_table_and_says_where_the_files_are(capsys, tmp_path):
+    assert cli.main(["sparsity", *SPARSITY, "--out", "results"]) == 0
+    out, err = capsys.readouterr()
+    assert "20 layers  convolution" in out and "mean over 24 gradients in 6 passes" in out
+    assert "sew_resnet18 max 3407: gradients: 12 images" in err and "% zeros at the input" in err
+    lines = list(csv.DictReader((tmp_path / "results" / "sparsity.csv").open()))
+    assert {line["pool"] for line in lines} == {"max", "avg"} and {line["eps_255"] for line in lines} == {"6"}
+    assert len(list((tmp_path / "results" / "figures").iterdir())) == 4
+    assert cli.main(["sparsity", *SPARSITY, "--out", "results", "--quiet"]) == 0, "the folder of a measurement"
+    assert capsys.readouterr().err == ""
+
+
+def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
+    assert cli.main(["sweep", *tiny.FLAGS, "--pool", "max", "--attacks", "fgsm", "--quiet"]) == 0
+    assert cli.main(["sparsity", *SPARSITY, "--pool", "max", "--attack", "none", "--per-step"]) == 0
+    assert "sew_resnet18 max 3407: weights from" in capsys.readouterr().err
+    (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name.startswith("sparsity-few-"))
+    assert {line["t"] for line in csv.DictReader((run / "sparsity.csv").open())} == {"", "0", "1", "2", "3"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--eps", "2,4"], "eps is 2.0, 4.0, expected one value"),
+        (["--attack", "apgd"], "invalid choice: 'apgd'"),
+        (["--models", "sew_resnet19"], "Did you mean"),
+        (["--images", "9999"], "360 test images"),
+        (["--restarts", "3"], "unrecognized arguments"),
+        (["--out", __file__], "neither empty nor the folder of a measurement"),
+    ],
+)
+def test_a_bad_flag_of_sparsity_is_refused_with_one_sentence_and_nothing_written(capsys, tmp_path, flags, message):
+    assert message in refused(capsys, "sparsity", *flags)
+    assert not (tmp_path / "runs").exists()
+
+
 def write_plan(tmp_path, text=""):
     keys = {"data": "few", "width": 4, "T": 4, "epochs": 1, "train-batch-size": 20, "eps": [0, 4], "batch_size": 5}
     lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]

@@ -250,4 +250,5 @@ def _is_unknown(value: object) -> bool:
 
 
 def _shown(value: float, how: str) -> str:
-    return "" if math.isnan(value) else format(value, how)
+    text = "" if math.isnan(value) else format(value, how)
+    return text.removeprefix("-") if text and float(text) == 0 else text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import files
 from ..sweep.report import Row, attack_name, differs, written
 
 if TYPE_CHECKING:
@@ -46,6 +49,14 @@ def accuracy_over_eps(rows: Sequence[Row]) -> dict[str, Figure]:
         axes.legend(fontsize="small", loc="lower left")
         figures[f"accuracy-{data}-{model}-{width}-{bn}"] = figure
     return figures
+
+
+def saved(figure: Figure, file: Path) -> Path:
+    """Write a figure in the format that the file's name ends in, whole or not at all; return the file."""
+    content = io.BytesIO()
+    figure.savefig(content, format=file.suffix[1:], dpi=150)
+    files.write(file, content.getvalue())
+    return file
 
 
 def wilson(correct: int, images: int) -> tuple[float, float]:

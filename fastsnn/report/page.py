@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..sweep import Ledger
 from ..sweep.export import worst_cases
 from ..sweep.report import Row, attack_name, differs, written
 from . import pictures, published
-from .figures import accuracy_over_eps, wilson
+from .figures import accuracy_over_eps, saved, wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +43,8 @@ def write(runs: Sequence[Path], folder: Path, *, with_pictures: bool = True) -> 
             section, figures = _section(run, ledger, with_pictures)
         for name, figure in figures.items():
             stem = folder / "figures" / (name if len(runs) == 1 else f"{run.resolve().name}-{name}")
-            png = _saved(figure, stem.with_name(f"{stem.name}.png"))
-            paths += [png, _saved(figure, stem.with_name(f"{stem.name}.pdf"))]
+            png = saved(figure, stem.with_name(f"{stem.name}.png"))
+            paths += [png, saved(figure, stem.with_name(f"{stem.name}.pdf"))]
             picture = base64.b64encode(png.read_bytes()).decode()
             section["figures"].append({"name": name, "data": picture})
         sections.append(section)
@@ -170,10 +169,3 @@ def _mean(values: list[float]) -> str:
 
 def _lines(content: dict) -> list[tuple[str, str]]:
     return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in content.items()]
-
-
-def _saved(figure: Figure, file: Path) -> Path:
-    content = io.BytesIO()
-    figure.savefig(content, format=file.suffix[1:], dpi=150)
-    files.write(file, content.getvalue())
-    return file
