@@ -37,7 +37,8 @@ class Attribution(NamedTuple):
     Attributes:
         layer, kind: as in LayerGradient.
         zeros: as they are.
-        max_pool, stride, neuron, junction: how many fewer there are with this cause alone switched off.
+        max_pool, stride, neuron, junction: how many fewer there are with this cause alone switched off; below 0 where
+            it fills zeros rather than makes them, as neurons do when they carry a gradient back in time.
         architectural, natural: how many fewer with both causes of the group switched off.
         left: zeros that stay with all of them switched off, e.g. weights that are zero.
     """
