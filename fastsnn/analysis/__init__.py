@@ -1,19 +1,22 @@
-"""Why gradients look as they do: sparsity layer by layer, what causes it, and the theorems about it in numbers."""
+"""Why gradients look as they do: sparsity layer by layer, its causes, the theorems about it, and a verdict."""
 
 from .causes import Attribution, attribute_zeros, switched_off
 from .density import Densities, densities
 from .shared_zeros import SharedZeros, shared_zeros
 from .snr import GradientSNR, gradient_snr
 from .sparsity import LayerGradient, Sparsity, gradient_sparsity
+from .verdict import Check, Verdict, verdict
 from .vulnerability import Vulnerability, vulnerability
 
 __all__ = [
     "Attribution",
+    "Check",
     "Densities",
     "GradientSNR",
     "LayerGradient",
     "SharedZeros",
     "Sparsity",
+    "Verdict",
     "Vulnerability",
     "attribute_zeros",
     "densities",
@@ -21,5 +24,6 @@ __all__ = [
     "gradient_sparsity",
     "shared_zeros",
     "switched_off",
+    "verdict",
     "vulnerability",
 ]

@@ -5,7 +5,7 @@ from .chain import Chain, chained
 from .dropout import Dropout
 from .encoders import ENCODERS, DirectEncoder, EventFrames, LatencyEncoder, PhaseEncoder, RateEncoder
 from .layers import Junction, is_watched, norm_fire, over_time, pooled, spiking_layer, stored
-from .neurons import IFNode, LIFNode
+from .neurons import IFNode, LIFNode, seen_through
 from .normalize import Normalize, normalize
 from .precision import precision
 
@@ -30,6 +30,7 @@ __all__ = [
     "over_time",
     "pooled",
     "precision",
+    "seen_through",
     "spiking_layer",
     "stored",
 ]

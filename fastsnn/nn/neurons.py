@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -65,3 +68,25 @@ class LIFNode(IFNode):
     def __init__(self, tau: float = 2.0, decay_input: bool = True, **constants):
         super().__init__(**constants)
         self.neuron = checked(self.neuron._replace(tau=tau, decay_input=decay_input))
+
+
+@contextlib.contextmanager
+def seen_through(network: nn.Module, surrogate: str, alpha: float) -> Iterator[None]:
+    """Give all neurons of a network another surrogate inside the block, as an attacker may who chooses it.
+
+    Args:
+        network: whose IFNodes and LIFNodes are meant; its outputs stay the same.
+        surrogate: as in IFNode.
+        alpha: as in IFNode.
+
+    Raises:
+        ValueError, TypeError: surrogate or alpha is out of range.
+    """
+    nodes = [(node, node.neuron) for node in network.modules() if isinstance(node, IFNode)]
+    try:
+        for node, neuron in nodes:
+            node.neuron = checked(neuron._replace(surrogate=surrogate, alpha=alpha))
+        yield
+    finally:
+        for node, neuron in nodes:
+            node.neuron = neuron

@@ -6,19 +6,16 @@ depends neither on the other cells, nor (with bn="frozen") on the batch, the sha
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy
 import torch
-from torch import nn
 
 from .. import attacks
 from ..attacks.gradient import input_gradient
 from ..engine.batch_size import first_try, halved_until_it_fits
-from ..nn import IFNode
-from ..ops.integrate_fire import checked
+from ..nn import seen_through
 from . import inputs, networks, plan
 from .ledger import Outcome
 from .plan import Cell, Network, Pass, Settings
@@ -56,7 +53,7 @@ class Attacker:
     def attack(self, cells: Pass, images: range, on_batch: OnBatch = lambda images: None) -> list[Outcome]:
         """Return what becomes of some images under each cell of a pass; on_batch hears of every batch."""
         self._net.load_state_dict(self._state)
-        with surrogate(self._net, cells[0].surrogate):
+        with seen_through(self._net, *plan.surrogate(cells[0].surrogate)):
             clean, zero = self._without_attack(cells[0], images)
             found = {cell: _Found() for cell in cells}
             for group in _groups(cells):
@@ -164,17 +161,3 @@ def _groups(cells: Pass) -> list[Pass]:
     if moving and cells[0].attack == "pgd":
         return [(cell,) for cell in to_attack]
     return [to_attack] if to_attack else []
-
-
-@contextlib.contextmanager
-def surrogate(net: nn.Module, text: str) -> Iterator[None]:
-    """Give the neurons another surrogate for a while, as "shape:alpha"."""
-    shape, alpha = plan.surrogate(text)
-    neurons = [(node, node.neuron) for node in net.modules() if isinstance(node, IFNode)]
-    try:
-        for node, neuron in neurons:
-            node.neuron = checked(neuron._replace(surrogate=shape, alpha=alpha))
-        yield
-    finally:
-        for node, neuron in neurons:
-            node.neuron = neuron
