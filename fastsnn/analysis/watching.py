@@ -70,6 +70,10 @@ class Watched:
             handles.append(module.register_full_backward_hook(self._seeing(name)))
         return handles
 
+    def forget(self) -> None:
+        """Let go of the last pass's tensors."""
+        self._x = None
+
     def _before(self, network, inputs):
         x = inputs[0]
         self._called, self._x = {NETWORK: None}, None
@@ -97,20 +101,20 @@ class Watched:
         self.T = T
         for name in self._called:
             self.sides.setdefault(name, (Tally(T), Tally(T)))
+        # the hook holds what lies before it in the graph, and nothing that holds the hook: no cycle keeps a batch alive
+        inner, values, x = torch.autograd.graph.get_gradient_edge(logits), logits.detach(), self._x
         logits = logits.view_as(logits)
-        logits.register_hook(lambda grad, logits=logits, x=self._x: self._backward(grad, logits, x))
+        logits.register_hook(lambda grad: self._backward(grad, inner, values, x))
         return logits
 
-    def _backward(self, grad, logits, x):
+    def _backward(self, grad, inner, logits, x):
         """See a pass begin, and go through it with larger numbers first."""
-        if self._again:
-            return
         if self.underflow:
             self._again = True
             try:
                 enlarged = enlarge(exact(grad, logits, self.y)).to(grad.dtype)
                 self._retake(NETWORK, 1, (enlarged,))
-                (at_x,) = torch.autograd.grad(logits, x, enlarged, retain_graph=True)
+                (at_x,) = torch.autograd.grad(inner, x, enlarged, retain_graph=True)
                 self._retake(NETWORK, 0, (at_x,))
             finally:
                 self._again = False
@@ -151,6 +155,7 @@ def watching(network: nn.Module, *, underflow: bool = True) -> Iterator[Watched]
     finally:
         for handle in handles:
             handle.remove()
+        watched.forget()
 
 
 def leaves(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -183,7 +188,7 @@ def exact(grad: torch.Tensor, logits: torch.Tensor, y: torch.Tensor | None) -> t
     if y is None or len(y) != len(logits):
         return grad
     label = torch.nn.functional.one_hot(y.long(), logits.shape[1]).bool()
-    others = logits.detach().double().softmax(1).masked_fill(label, 0.0)
+    others = logits.double().softmax(1).masked_fill(label, 0.0)
     anew = torch.where(label, -others.sum(1, keepdim=True), others)
     factor = 1.0 if not grad.any() else (grad * anew).sum() / anew.square().sum()  # of a mean, or of a targeted attack
     is_its = (grad - factor * anew).abs().max() <= 1e-5 * grad.abs().max()

@@ -1,6 +1,8 @@
 import csv
+import gc
 import io
 import math
+import weakref
 from functools import partial
 
 import pytest
@@ -169,6 +171,32 @@ def test_a_stream_of_batches_gives_what_one_batch_gives_and_is_read_one_by_one()
     for ours, expected in zip(rows, whole, strict=True):
         assert ours[:3] == expected[:3]
         assert ours[3:] == pytest.approx(expected[3:], rel=1e-4, abs=1e-4, nan_ok=True)
+
+
+class Seen(nn.Module):
+    """Remembers, without holding them, what goes in and out."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.tensors = net, []
+
+    def forward(self, x):
+        logits = self.net(x)
+        self.tensors += [weakref.ref(x), weakref.ref(logits)]
+        return logits
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+def test_no_batch_is_kept_alive(steps):
+    net = Seen(settled(width=4))
+    attack = attacks.PGD(net, eps=0.1, alpha=0.1, steps=steps) if steps else None
+    gc.collect()
+    gc.disable()
+    try:
+        gradient_sparsity(net, (batch(T, B, seed=seed) for seed in range(3)), attack=attack)
+        assert len(net.tensors) == 2 * 3 * (steps or 1) and not any(ref() is not None for ref in net.tensors)
+    finally:
+        gc.enable()
 
 
 def test_images_are_watched_through_the_encoder():
