@@ -156,8 +156,9 @@ def gradient_sparsity(
             read once, whose memory is given back batch by batch.
         y: labels [B]; None with an iterable.
         attack: called with x and y; all backward passes that it makes through `network` are averaged. E.g.
-            attacks.PGD(network, eps=6/255, alpha=0.01, steps=7); its bn and precision are its own affair. None takes
-            the gradient at x itself.
+            attacks.PGD(network, eps=6/255, alpha=0.01, steps=7), or another library's; its bn and precision are its own
+            affair, and norms are those of its loss (a mean over the batch divides them by B). None takes the gradient
+            at x itself.
         per_step: also give a row for each time step.
         underflow: tell underflow from structural zeros by a second backward pass; False leaves NaN in those columns.
         bn: without an attack, "frozen", "batch" or "drift"; see attacks.fgsm.

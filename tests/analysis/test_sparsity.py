@@ -209,6 +209,17 @@ def test_images_are_watched_through_the_encoder():
     assert rows["net.conv1", None][3:] == pytest.approx(inside[1][3:], rel=1e-6)
 
 
+def test_another_librarys_attack_can_be_watched():
+    torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed (it pins an old requests)")
+    clf = fastsnn.Classifier(settled(width=4), fastsnn.nn.PhaseEncoder(T=T)).eval()
+    images, y = torch.randint(0, 256, (4, 3, 32, 32)) / 255, torch.tensor([0, 1, 2, 3])
+    how = {"eps": 8 / 255, "alpha": 2 / 255, "steps": 3, "random_start": False}
+    theirs = gradient_sparsity(clf, images, y, attack=torchattacks.PGD(clf, **how))
+    ours = gradient_sparsity(clf, images, y, attack=attacks.PGD(clf, **how))
+    for row, other in zip(theirs, ours, strict=True):
+        assert row[:5] == other[:5] and 4 * row.l2_out == pytest.approx(other.l2_out, nan_ok=True), "a mean over 4"
+
+
 class SpikingJellyAsClassifier(nn.Module):
     """SpikingJelly's own network with a reset in front and the mean over time behind."""
 
