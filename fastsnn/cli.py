@@ -146,12 +146,12 @@ def _add_sparsity_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("gradients")
     text = "whose gradients: those of all steps of PGD, of FGSM, or none: at the test images themselves"
     group.add_argument("--attack", choices=sparsity.ATTACKS, default="pgd", help=f"{text} (default: pgd)")
-    _add(group, "eps", str, "EPS", "budget in 1/255 of the encoded input, the paper's", 6)
-    _add(group, "steps", str, "N", "iterations of PGD")
+    _add(group, "eps", str, "EPS", "budget in 1/255 of the encoded input, the paper's", 6, nargs=1)
+    _add(group, "steps", str, "N", "iterations of PGD", nargs=1)
     _add(group, "alpha", float, "STEP", "step of PGD on the encoded input, absolute (not in 1/255), as in the paper")
     _add(group, "images", int, "N", "the first N test images only")
     text = "batch norm meanwhile: running statistics, the batch's, or the paper's train mode"
-    _add(group, "bn", str, "frozen|batch|drift", text)
+    _add(group, "bn", str, "frozen|batch|drift", text, nargs=1)
     group.add_argument("--per-step", action="store_true", help="also a line of the CSV file for every time step")
     _add_training_flags(parser)
     group = parser.add_argument_group("running")
