@@ -2,11 +2,12 @@
 
 from .causes import Attribution, attribute_zeros, switched_off
 from .density import Densities, densities
+from .judge import Check
 from .shared_zeros import SharedZeros, shared_zeros
 from .snr import GradientSNR, gradient_snr
 from .sparsity import gradient_sparsity
 from .table import LayerGradient, Sparsity
-from .verdict import Check, Verdict, verdict
+from .verdict import Verdict, verdict
 from .vulnerability import Vulnerability, vulnerability
 
 __all__ = [
