@@ -63,7 +63,13 @@ class Converted(nn.Module):
 
         Raises:
             RuntimeError: the forward() calls neurons twice, which would need their voltage in between.
+            ValueError: images have come without time, for a forward() in single-step mode.
         """
+        if self.folded and x_seq.dim() == 4 and any(isinstance(module, nn.Conv2d) for module in self.net.modules()):
+            raise ValueError(
+                f"x_seq has shape {list(x_seq.shape)}, expected [T, B, C, H, W]: time comes first, also for a network "
+                "in single-step mode. A forward() that repeats images over time itself is to do so in multi-step mode."
+            )
         with _call(_Call(self.net, x_seq.shape[0], set())):
             if not self.folded:
                 return self.net(x_seq)

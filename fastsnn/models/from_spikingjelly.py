@@ -36,7 +36,8 @@ def from_spikingjelly(net: nn.Module) -> nn.Module:
     layers and neurons in it are replaced; in a Sequential they are computed together, layer by layer. The result takes
     all steps at once, [T, B, ...], also where `net` is in single-step mode, and returns logits [B, classes], the mean
     over time; `forward_sequence` returns what `net` returns for every step. It keeps no state between calls: every call
-    starts at rest, whatever voltage the neurons of `net` have, and there is nothing to reset. `net` is left as it is.
+    starts at rest, whatever voltage the neurons of `net` have, and there is nothing to reset. So a forward() that calls
+    neurons more than once, as in a loop over time, is refused when it runs. `net` is left as it is.
 
     Answers, and gradients, are those of SpikingJelly 2.0 on a network that has been reset; 0.0.0.0.14 gives no gradient
     in eval mode. In train mode batch statistics are taken over all steps, as in SpikingJelly's multi-step mode.

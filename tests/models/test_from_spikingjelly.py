@@ -369,6 +369,14 @@ def test_a_forward_that_calls_neurons_twice_is_refused_when_it_runs():
             ours(torch.rand(2, 3, 4))
 
 
+def test_images_without_time_are_refused_in_single_step_mode():
+    ours = from_spikingjelly(lively(cnn(), "s"))
+    with pytest.raises(
+        ValueError, match=r"x_seq has shape \[3, 3, 16, 16\], expected \[T, B, C, H, W\]: time comes first"
+    ):
+        ours(torch.rand(3, 3, 16, 16))
+
+
 def test_a_converted_network_needs_no_spikingjelly_and_can_be_saved(tmp_path):
     ours, x = from_spikingjelly(lively(cnn())), input_for("sequential")
     assert torch.equal(copy.deepcopy(ours)(x), ours(x))
