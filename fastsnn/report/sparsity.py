@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..analysis import LayerGradient
+from ..sweep.plan import Network
 from ..sweep.sparsity import Measured
 from .figures import COLOURS, saved
 from .published import ZEROS
@@ -28,15 +29,21 @@ _NAMES = {"max": "max pooling", "avg": "average pooling"}
 def figures(found: Sequence[Measured]) -> dict[str, Figure]:
     """Return, for each data set and network, a figure by kind of layer and one along the depth; seeds are averaged."""
     made = {}
-    for data, model in dict.fromkeys((one.network.data, one.network.model) for one in found):
+    for key in dict.fromkeys(_subject(one.network) for one in found):
         pools: dict[str, list[list[LayerGradient]]] = {}
         for network, sparsity in found:
-            if (network.data, network.model) == (data, model):
+            if _subject(network) == key:
                 pools.setdefault(network.pool, []).append([row for row in sparsity if row.t is None])
         means = {pool: _over_seeds(tables) for pool, tables in pools.items()}
-        made[f"sparsity-by-kind-{data}-{model}"] = _by_kind(means, f"{model}, {data}")
-        made[f"sparsity-along-depth-{data}-{model}"] = _along_depth(means, f"{model}, {data}")
+        name, title = "-".join(key), ", ".join((key[1], key[0], *key[2:]))
+        made[f"sparsity-by-kind-{name}"] = _by_kind(means, title)
+        made[f"sparsity-along-depth-{name}"] = _along_depth(means, title)
     return made
+
+
+def _subject(network: Network) -> tuple[str, ...]:
+    """Return what a figure shows: data set, model, and the coding unless it is the phase code."""
+    return network.data, network.model, *((network.coding,) if network.coding != "phase" else ())
 
 
 def write(found: Sequence[Measured], folder: Path) -> list[Path]:

@@ -7,17 +7,17 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from .. import analysis, attacks, data, files
+from .. import analysis, attacks, files
 from ..analysis import LayerGradient, Sparsity
-from ..functional import phase_encode
+from ..data import Dataset
 from ..ops import check
-from . import networks, plan
+from . import inputs, networks, plan
 from .plan import Network, Settings
 from .progress import Silent
 from .report import written
@@ -44,7 +44,8 @@ def check_single(settings: Settings) -> None:
         if len(values) > 1:
             raise ValueError(f"{name} is {', '.join(map(str, values))}, expected one value.")
     for name in settings.data:
-        if settings.images is not None and settings.images > (available := len(data.load(name, "test"))):
+        available = len(inputs.load(settings, name, "test"))
+        if settings.images is not None and settings.images > available:
             raise ValueError(f"images is {settings.images}, but {name} has {available} test images.")
 
 
@@ -69,22 +70,25 @@ def measure(
     check_single(settings)
     device = plan.device(settings.device)
     for network in plan.networks(settings):
-        train_set = data.load(network.data, "train")
+        train_set = inputs.load(settings, network.data, "train")
         net, _ = networks.trained(settings, network, train_set, device, progress, retrain=retrain)
-        test_set = data.load(network.data, "test").first(settings.images)
+        test_set = inputs.load(settings, network.data, "test").first(settings.images)
         progress.start(f"{network}: gradients", len(test_set))
         crafted = None if attack == "none" else _attack(settings, network, net, attack, device)
         how = {"bn": settings.bn[0], "per_step": per_step, "on_batch": progress.advance}
-        found = analysis.gradient_sparsity(net, _batches(settings, test_set, device), attack=crafted, **how)
+        found = analysis.gradient_sparsity(net, _batches(settings, network, test_set, device), attack=crafted, **how)
         progress.finish(f"{100 * found[0].zeros_in:.2f} % zeros at the input")
         yield Measured(network, found)
 
 
-def _batches(settings: Settings, test_set: data.Dataset, device: torch.device) -> Iterator[analysis.sparsity.Batch]:
+def _batches(
+    settings: Settings, network: Network, test_set: Dataset, device: torch.device
+) -> Iterator[analysis.sparsity.Batch]:
+    encode = inputs.encoder(settings, network, inputs.generator(network.seed, device))
     for images, labels in zip(
         test_set.images.split(settings.batch_size), test_set.labels.split(settings.batch_size), strict=True
     ):
-        yield phase_encode(images.to(device), settings.T, settings.K), labels.to(device)
+        yield encode(images.to(device)), labels.to(device)
 
 
 def _attack(settings: Settings, network: Network, net: torch.nn.Module, name: str, device: torch.device):
@@ -110,9 +114,9 @@ def write_csv(settings: Settings, attack: str, found: Sequence[Measured], path: 
     how["steps"], how["alpha"] = (settings.steps[0], settings.alpha) if attack == "pgd" else (None, None)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["data", "model", "pool", "seed", *how, "gradients", *LayerGradient._fields])
+    writer.writerow(["data", "model", "pool", "seed", "coding", *how, "gradients", *LayerGradient._fields])
     for network, sparsity in found:
-        about = (network.data, network.model, network.pool, network.seed, *how.values(), sparsity.samples)
+        about = (*astuple(network), *how.values(), sparsity.samples)
         for row in sparsity:
             values = (None if isinstance(value, float) and value != value else value for value in row)
             writer.writerow([written(value) for value in (*about, *values)])
