@@ -1,5 +1,5 @@
 """White-box attacks: they see a callable from inputs to logits, never a model class."""
 
-from .linf import FGSM, PGD, fgsm, pgd
+from .projected import FGSM, MIM, PGD, fgsm, mim, pgd
 
-__all__ = ["FGSM", "PGD", "fgsm", "pgd"]
+__all__ = ["FGSM", "MIM", "PGD", "fgsm", "mim", "pgd"]

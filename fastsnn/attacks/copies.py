@@ -25,13 +25,13 @@ class Run(NamedTuple):
 
 
 class Worst:
-    """The worst iterate so far for each sample: the first that was misclassified, else that of highest loss."""
+    """The worst iterate so far for each sample: the first that succeeded, else that of highest loss."""
 
     def __init__(self, axis: int):
         self.axis, self.adv, self.fooled, self.loss = axis, None, None, None
 
     def take(self, adv: torch.Tensor, outcome: tuple[torch.Tensor, torch.Tensor] | None) -> None:
-        """Compare with an iterate like x, by whether each sample is misclassified, and its loss; None: there is one."""
+        """Compare with an iterate like x, by success and loss of each sample; None: there is one."""
         if self.adv is None or outcome is None:
             self.adv, (self.fooled, self.loss) = adv, outcome or (None, None)
             return
@@ -47,9 +47,7 @@ def in_passes(
     runs: Iterator[Run],
     total: int,
     origin: torch.Tensor,
-    y: torch.Tensor,
-    alpha: torch.Tensor,
-    steps: int,
+    each: tuple[torch.Tensor, ...],
     climb: Callable[..., torch.Tensor],
 ) -> Iterator[tuple[Run, torch.Tensor]]:
     """Yield every run with its last iterate, in order.
@@ -59,10 +57,8 @@ def in_passes(
         runs: so many as `total` says.
         total: how many runs there are.
         origin: centre of the ball [T, B, C, H, W] or [B, C, H, W].
-        y: labels [B].
-        alpha: steps [B].
-        steps: iterations.
-        climb: from gradient, first iterate, origin, labels, budgets, alpha and steps to the last iterate.
+        each: what else holds one value for each sample [B]: labels, steps.
+        climb: from gradient, first iterate, origin, budgets [B] and those to the last iterate.
     """
     axis, waiting = default_batch_axis(origin), []
     size = _copies(gradient.independent, origin, total)
@@ -70,10 +66,10 @@ def in_passes(
     def go(copies: int) -> list[torch.Tensor]:
         """Climb the first of those that wait, together."""
         if copies == 1:
-            return [climb(gradient, waiting[0].first, origin, y, waiting[0].eps, alpha, steps)]
+            return [climb(gradient, waiting[0].first, origin, waiting[0].eps, *each)]
         first, eps = torch.cat([run.first for run in waiting[:copies]], axis), [run.eps for run in waiting[:copies]]
-        centre = torch.cat([origin] * copies, axis)
-        last = climb(gradient, first, centre, y.repeat(copies), torch.cat(eps), alpha.repeat(copies), steps)
+        centre, several = torch.cat([origin] * copies, axis), (one.repeat(copies) for one in each)
+        last = climb(gradient, first, centre, torch.cat(eps), *several)
         return [part.contiguous() for part in last.chunk(copies, axis)]
 
     while waiting := waiting + list(itertools.islice(runs, max(0, size - len(waiting)))):

@@ -1,4 +1,4 @@
-"""Where attacks get their gradient: of the summed cross-entropy with respect to the input, and nothing else."""
+"""Where attacks get their gradient: of the summed loss with respect to the input, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from ..engine import Prepared, remembered
 from ..engine.under_attack import under_attack
@@ -14,6 +13,8 @@ from ..nn import precision as in_precision
 from ..ops import check
 from ..ops.attack_step import default_batch_axis
 from .independence import are_independent, in_one_order
+from .objectives import AWAY, Objective
+from .surrogates import surrogate_of
 
 _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -26,6 +27,8 @@ def input_gradient(
     precision: str = "fp32",
     engine: str | None = "auto",
     graph: str | None = "auto",
+    surrogate: str | None = None,
+    objective: Objective = AWAY,
 ) -> Iterator[InputGradient]:
     """Hold `network` in the state it is attacked in, and yield the function from iterate and labels to the gradient.
 
@@ -36,6 +39,8 @@ def input_gradient(
         engine: "auto" computes products in the fastest form with the same answers (see engine.prepare); None as the
             layers themselves, for comparison.
         graph: whether attacks may replay their steps ("auto"), or None; see pgd.
+        surrogate: what the gradient of a spike is taken for, as "shape:alpha"; None leaves it to the network.
+        objective: what is climbed; cross-entropy by default.
 
     The loss is summed over the batch, so that a sample's gradient does not depend on how many others came with it.
 
@@ -49,33 +54,50 @@ def input_gradient(
         check.one_of("graph", graph, ("auto",))
     module = network.network if isinstance(network, Prepared) else network
     network = remembered(network) if engine else module
-    with torch.inference_mode(False), torch.enable_grad(), under_attack(module, bn), in_precision(precision):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        under_attack(module, bn),
+        surrogate_of(module, surrogate),
+        in_precision(precision),
+    ):
         # "reference" keeps torch's order of sums, which is SpikingJelly's
         independent = bool(engine) and bn == "frozen" and precision != "reference" and are_independent(module)
         with in_one_order() if independent else contextlib.nullcontext():
-            source = InputGradient(network, module, bn, independent, graph)
+            source = InputGradient(network, module, bn, independent, graph, objective)
             yield source
     source.check_finite()
 
 
 class InputGradient:
-    """The gradient of the summed cross-entropy at an iterate: call it with iterate and labels [B], int64.
+    """The gradient of the summed loss at an iterate: call it with iterate and labels [B], int64.
 
     Attributes:
         independent: whether a sample's gradient does not depend on its batch; see independence.
         graph: "auto" where steps may be recorded and replayed, else None; see graph.
+        objective: the loss, and when it is large enough.
         finite: whether all logits and gradients so far were, a tensor; None before the first call.
         classes: how many logits the network returns for a sample; None before the first call.
     """
 
-    def __init__(self, network: Callable, module: Callable, bn: str, independent: bool, graph: str | None = None):
+    def __init__(
+        self,
+        network: Callable,
+        module: Callable,
+        bn: str,
+        independent: bool,
+        graph: str | None = None,
+        objective: Objective = AWAY,
+    ):
         self.network, self.module, self.bn, self.independent, self.graph = network, module, bn, independent, graph
+        self.objective = objective
         self.finite: torch.Tensor | None = None
         self.classes: int | None = None
 
-    def again(self) -> InputGradient:
-        """Return the same function, which has not been called."""
-        return InputGradient(self.network, self.module, self.bn, self.independent, self.graph)
+    def again(self, objective: Objective | None = None) -> InputGradient:
+        """Return the same function, or that of another objective, which has not been called."""
+        objective = objective or self.objective
+        return InputGradient(self.network, self.module, self.bn, self.independent, self.graph, objective)
 
     def take(self, finite: torch.Tensor) -> None:
         """Take over whether logits and gradients that were computed elsewhere were finite."""
@@ -83,19 +105,30 @@ class InputGradient:
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return the gradient, like x."""
+        return self.look(x, y)[0]
+
+    def look(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the gradient, like x, and for each sample its loss and its logits [B, classes]."""
         x = x.detach().requires_grad_()
         logits = self.network(x)
         self._look_at(logits, y)
-        (gradient,) = torch.autograd.grad(cross_entropy(logits.float(), y, reduction="sum"), x)
+        logits = logits.float()
+        loss = self.objective.loss(logits, y)
+        (gradient,) = torch.autograd.grad(loss.sum(), x)
         self.finite &= torch.isfinite(gradient.sum())
-        return gradient
+        return gradient, loss.detach(), logits.detach()
 
     def outcome(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return, for each sample of x, whether it is misclassified and its cross-entropy; moves no statistics."""
+        """Return, for each sample of x, whether the attack has succeeded there, and its loss; moves no statistics."""
+        logits = self.logits(x, y)
+        return self.objective.reached(logits, y), self.objective.loss(logits, y)
+
+    def logits(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return the logits [B, classes] in float32, without a gradient; y is only checked. Moves no statistics."""
         with torch.no_grad(), under_attack(self.module, "batch" if self.bn == "drift" else self.bn):
             logits = self.network(x.detach())
         self._look_at(logits, y, differentiable=False)
-        return logits.argmax(1) != y, cross_entropy(logits.float(), y, reduction="none")
+        return logits.float()
 
     def _look_at(self, logits, y, differentiable=True):
         if self.finite is None:

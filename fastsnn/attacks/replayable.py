@@ -40,7 +40,8 @@ def kind_of(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     settings = (torch.are_deterministic_algorithms_enabled(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
     products = (cudnn.conv.fp32_precision, matmul.fp32_precision, current())
-    return sizes, first.device, gradient.bn, isinstance(gradient.network, Prepared), settings, products
+    climbed = gradient.objective, gradient.bn, isinstance(gradient.network, Prepared)
+    return sizes, first.device, climbed, settings, products
 
 
 def traits_of(network: nn.Module) -> list:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from ..nn import Dropout, IFNode, LIFNode
+from ..nn import Dropout, IFNode, Junction, LIFNode
 from .converted import Container, Converted, Line, Part, Voting
 from .resnet import BasicBlock, Bottleneck, ResNet
 from .sew_resnet import JUNCTIONS, SEWResNet
@@ -212,12 +212,13 @@ def _resnet(net: nn.Module, parts: dict[int, nn.Module]) -> ResNet | None:
     with torch.device("meta"):  # which draws no random numbers: every layer is to be replaced
         ours = family(kind, tuple(map(len, stages)), **how)
     theirs = {name: parts[id(module)].module for name, module in net.named_modules() if _is_part(parts, module)}
-    if set(theirs) != {name for name, module in ours.named_modules() if not list(module.children())}:
+    own = {name: module for name, module in ours.named_modules() if not isinstance(module, Junction)}  # theirs are none
+    if set(theirs) != {name for name, module in own.items() if not list(module.children())}:
         return None
     for name, module in theirs.items():
         ours.set_submodule(name, module)
-    for name, module in ours.named_modules():
-        module.training = net.get_submodule(name).training
+    for name in own:
+        ours.get_submodule(name).training = net.get_submodule(name).training
     return ours
 
 

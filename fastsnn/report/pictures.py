@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from .. import attacks, data, models
+from ..attacks.surrogates import surrogate_of
 from ..functional import phase_encode
-from ..nn import seen_through
-from ..sweep import plan, weights
+from ..sweep import weights
 from ..sweep.report import Row, attack_name
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def wall(row: Row, description: dict, root: str | None) -> Figure:
     net.load_state_dict(state)
     images, y = test_set.images[:_COUNT], test_set.labels[:_COUNT]
     x = phase_encode(images, row["T"], row["K"])
-    with seen_through(net.eval(), *plan.surrogate(row["surrogate"])):
+    with surrogate_of(net.eval(), row["surrogate"]):
         adv = _attack(row, net, x, y)
     with torch.no_grad():
         before, after = net(x).argmax(1), net(adv).argmax(1)

@@ -15,8 +15,7 @@ import torch
 from .. import attacks
 from ..attacks.gradient import input_gradient
 from ..engine.batch_size import first_try, halved_until_it_fits
-from ..nn import seen_through
-from . import inputs, networks, plan
+from . import inputs, networks
 from .ledger import Outcome
 from .plan import Cell, Network, Pass, Settings
 
@@ -53,17 +52,14 @@ class Attacker:
     def attack(self, cells: Pass, images: range, on_batch: OnBatch = lambda images: None) -> list[Outcome]:
         """Return what becomes of some images under each cell of a pass; on_batch hears of every batch."""
         self._net.load_state_dict(self._state)
-        with seen_through(self._net, *plan.surrogate(cells[0].surrogate)):
-            clean, zero = self._without_attack(cells[0], images)
-            found = {cell: _Found() for cell in cells}
-            for group in _groups(cells):
-                self._net.load_state_dict(self._state)
-                for x, advs, y in self._batches(
-                    images, lambda x, y, draws, group=group: self._craft(group, x, y, draws)
-                ):
-                    for cell, (adv, correct) in zip(group, advs, strict=True):
-                        found[cell].take(x, adv, correct)
-                    on_batch(len(y))
+        clean, zero = self._without_attack(cells[0], images)
+        found = {cell: _Found() for cell in cells}
+        for group in _groups(cells):
+            self._net.load_state_dict(self._state)
+            for x, advs, y in self._batches(images, lambda x, y, draws, group=group: self._craft(group, x, y, draws)):
+                for cell, (adv, correct) in zip(group, advs, strict=True):
+                    found[cell].take(x, adv, correct)
+                on_batch(len(y))
         return [self._outcome(cell, found[cell], clean, zero) for cell in cells]
 
     def _outcome(self, cell: Cell, found: _Found, clean: numpy.ndarray, zero: numpy.ndarray) -> Outcome:
@@ -76,12 +72,13 @@ class Attacker:
         bn = "batch" if cell.bn == "drift" else cell.bn  # as at the first step of an attack, and moves no statistics
         key = (bn, cell.surrogate, images)
         if key not in self._clean:
-            found = [both for _, both, _ in self._batches(images, lambda x, y, _: self._look(bn, x, y))]
+            found = [both for _, both, _ in self._batches(images, lambda x, y, _: self._look(cell, bn, x, y))]
             self._clean[key] = tuple(torch.cat(part).numpy() for part in zip(*found, strict=True))
         return self._clean[key]
 
-    def _look(self, bn: str, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with input_gradient(self._net, bn=bn, precision=self.settings.precision) as gradient:
+    def _look(self, cell: Cell, bn: str, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        how = {"precision": self.settings.precision, "surrogate": cell.surrogate}
+        with input_gradient(self._net, bn=bn, **how) as gradient:
             zero = (gradient(x, y) == 0).transpose(0, 1).flatten(1).all(1)
         return self._correct(x, y), zero.cpu()
 
@@ -94,7 +91,8 @@ class Attacker:
     def _craft(self, cells: Pass, x: torch.Tensor, y: torch.Tensor, draws: list[torch.Generator]) -> list[tuple]:
         """Return adversarial input for every cell, and which of it is classified rightly."""
         first = cells[0]
-        how = {"eps": [cell.eps / 255 for cell in cells], "bn": first.bn, "precision": self.settings.precision}
+        how = {"bn": first.bn, "precision": self.settings.precision, "surrogate": first.surrogate}
+        how |= {"eps": [cell.eps / 255 for cell in cells]}
         if first.attack == "fgsm":
             found = attacks.fgsm(self._net, x, y, **how)
         else:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from ..attacks.surrogates import shape_and_alpha
 from ..data import DATASETS, EVENTS, cifar10_dvs
 from ..engine.under_attack import BN_MODES
 from ..models import BUILDERS, POOLINGS, POOLS
 from ..nn import ENCODERS
 from ..nn.precision import PRECISIONS
 from ..ops import check
-from ..ops.integrate_fire.neuron import SURROGATES
 from ..training import SCHEDULES
 
 ATTACKS = ("fgsm", "pgd")
@@ -115,7 +115,7 @@ class Settings:
             for value in _several(name, getattr(self, name)):
                 check.integer(name, value, at_least=least, at_most=2**63 - 1)
         for value in _several("surrogates", self.surrogates):
-            surrogate(value)
+            shape_and_alpha("surrogates", value)
         for name in ("width", "epochs", "train_batch_size", "T", "K"):
             check.integer(name, getattr(self, name), at_least=1, at_most=16 if name == "K" else None)
         if self.images is not None:
@@ -192,16 +192,6 @@ def passes(settings: Settings, network: Network) -> list[Pass]:
         for how in iterations:
             found.append(tuple(Cell(network, attack, bn, surrogate, *how, eps) for eps in settings.eps))
     return found
-
-
-def surrogate(text: str) -> tuple[str, float]:
-    """Return shape and alpha of e.g. "atan:2", or raise a ValueError that says what is wrong with it."""
-    shape, _, alpha = str(text).partition(":")
-    check.one_of("surrogates", shape, SURROGATES)
-    try:
-        return shape, check.number("surrogates", float(alpha), above=0)
-    except ValueError:
-        raise ValueError(f"surrogates has {text!r}, expected a shape and its alpha above 0, as in 'atan:2'.") from None
 
 
 def device(name: str) -> torch.device:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fastsnn.sweep import Cell, Network, Settings
-from fastsnn.sweep.plan import device, networks, passes, surrogate
+from fastsnn.sweep.plan import device, networks, passes
 
 
 def test_networks_and_cells_are_the_product_of_all_choices():
@@ -28,10 +28,6 @@ def test_a_pass_holds_cells_that_differ_in_eps_only():
     for cells in passes(settings, networks(settings)[0]):
         assert [cell.eps for cell in cells] == [0, 2, 4]
         assert len({(cell.attack, cell.steps) for cell in cells}) == 1
-
-
-def test_a_surrogate_is_a_shape_and_its_alpha():
-    assert surrogate("sigmoid:0.5") == ("sigmoid", 0.5)
 
 
 @pytest.mark.parametrize(

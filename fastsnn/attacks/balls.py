@@ -1,0 +1,137 @@
+"""Balls around the input: a random start in them, a step of steepest ascent, and the way back, exactly.
+
+    Linf   moved = adv + alpha * sign(g)                       delta clipped to [-eps, eps]
+    L2,L1  moved = adv + alpha * g / |g|                       delta scaled by min(1, eps / |delta|)
+           out   = clip(origin + delta, 0, 1), delta = moved - origin
+
+Linf is ops/attack_step. L2 and L1 follow foolbox's order of operations; so for L1 the direction is the gradient itself
+(not its largest entries alone), and the way back is a scaling (not the nearest point of the ball).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from ..ops import attack_step, check
+from ..ops.attack_step import default_batch_axis
+from .draws import Draw, Generators, for_each, like
+from .rows import beside, of_each
+
+_ALMOST = 1 - 2.0**-50  # of the budget, so that no order of a float64 sum finds more than all of it
+
+
+class Linf:
+    """max |delta| <= eps."""
+
+    whole = 2  # budgets in FGSM's step: the projection then lands on x +- eps itself
+
+    def draw(self, generator: Generators) -> Draw:
+        """Return the draw of points that are uniform in the ball of budget 1 (Madry et al. 2017)."""
+        return lambda x: like(torch.rand, x, generator).mul_(2).sub_(1)
+
+    def surface(self, generator: Generators) -> Draw:
+        """Return the draw of points on the ball's surface, as APGD starts (uniform ones, pushed outwards)."""
+        return lambda x: _pushed(self.draw(generator)(x), lambda flat: flat.abs().amax(1))
+
+    def step(
+        self,
+        adv: torch.Tensor,
+        origin: torch.Tensor,
+        direction: torch.Tensor,
+        eps: torch.Tensor,
+        alpha: torch.Tensor,
+        axis: int,
+        exact: bool,
+    ) -> torch.Tensor:
+        """Return the next iterate like adv; eps and alpha hold one value for each sample, exact rounds inwards."""
+        return attack_step.step(adv, origin, direction, eps, alpha, axis, exact, None)
+
+
+class _Scaled:
+    """|delta| <= eps in a norm of rows [B]; methods as in Linf."""
+
+    whole = 1
+
+    def step(self, adv, origin, direction, eps, alpha, axis, exact):
+        """Return the next iterate; see Linf.step."""
+        over_norm = functools.partial(self._over_norm, axis=axis)
+        delta = adv + beside(alpha, adv, axis) * (direction * over_norm(direction)) - origin
+        factor = (over_norm(delta) * beside(eps, adv, axis)).clamp(max=1)
+        out = (origin + delta * factor).clamp(0, 1)
+        return self.inside(out, origin, eps, axis) if exact else out
+
+    def _over_norm(self, x, axis):
+        """Return 1 / |x|, beside x."""
+        return beside(of_each(self.norm, x, axis).clamp(min=1e-12).reciprocal(), x, axis)
+
+    def inside(self, out: torch.Tensor, origin: torch.Tensor, eps: torch.Tensor, axis: int) -> torch.Tensor:
+        """Return out where its norm in float64 is at most eps, else scaled to eps and every value rounded inwards."""
+        centre = origin.double()
+        delta, eps = out.double() - centre, beside(eps.double(), out, axis)
+        size = beside(of_each(self.norm, delta, axis), out, axis)
+        delta = delta * (eps * _ALMOST / size.clamp(min=torch.finfo(torch.float64).tiny))
+        nearest = (centre + delta).float()
+        rounded_out = (nearest.double() - centre).abs() > delta.abs()
+        inner = torch.where(rounded_out, torch.nextafter(nearest, origin), nearest)
+        return torch.where(size > eps * _ALMOST, inner, out)
+
+
+class L2(_Scaled):
+    """Euclidean; methods as in Linf."""
+
+    def norm(self, flat: torch.Tensor) -> torch.Tensor:
+        """Return the norm of each row [B]."""
+        return flat.square().sum(1).sqrt()
+
+    def draw(self, generator: Generators) -> Draw:
+        """Return the draw of points that are uniform in the ball of budget 1."""
+
+        def draw(x: torch.Tensor) -> torch.Tensor:
+            axis = default_batch_axis(x)
+            radius = for_each(torch.rand, x, generator) ** (x.shape[axis] / max(1, x.numel()))
+            return self.surface(generator)(x) * beside(radius, x, axis)
+
+        return draw
+
+    def surface(self, generator: Generators) -> Draw:
+        """Return the draw of points that are uniform on the ball's surface."""
+        return lambda x: _pushed(like(torch.randn, x, generator), self.norm)
+
+
+class L1(_Scaled):
+    """Sum of absolute values; methods as in Linf."""
+
+    def norm(self, flat: torch.Tensor) -> torch.Tensor:
+        """Return the norm of each row [B]."""
+        return flat.abs().sum(1)
+
+    def draw(self, generator: Generators) -> Draw:
+        """Return the draw of points that are uniform in the ball of budget 1: exponential numbers over their sum."""
+
+        def draw(x: torch.Tensor) -> torch.Tensor:
+            axis = default_batch_axis(x)
+            signed, more = like(torch.rand, x, generator).mul_(2).sub_(1), for_each(torch.rand, x, generator)
+            size, more = -_log(signed.abs()), -_log(more)
+            total = more + of_each(self.norm, size, axis)
+            return signed.sign() * size / beside(total, x, axis)
+
+        return draw
+
+
+def _log(u):
+    return u.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
+def _pushed(noise, size):
+    axis = default_batch_axis(noise)
+    return noise / (beside(of_each(size, noise, axis), noise, axis) + 1e-12)
+
+
+BALLS = {"linf": Linf(), "l2": L2(), "l1": L1()}
+
+
+def ball_of(norm: str) -> Linf | L2 | L1:
+    """Return the ball called "linf", "l2" or "l1"."""
+    return BALLS[check.one_of("norm", norm, BALLS)]

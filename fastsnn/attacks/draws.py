@@ -1,0 +1,45 @@
+"""Random starts: numbers from one generator for the batch, or from one for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ..ops.attack_step import default_batch_axis
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+Draw = Callable[[torch.Tensor], torch.Tensor]
+
+
+def numbers(
+    kind: Callable[..., torch.Tensor], shape: Sequence[int], axis: int, generator: Generators, device: torch.device
+) -> torch.Tensor:
+    """Return random numbers of a shape.
+
+    Args:
+        kind: torch.rand or torch.randn.
+        shape: of the result.
+        axis: of the samples.
+        generator: on the device; None uses (and advances) torch's global one. A list holds one for each sample, so that
+            what a sample gets does not depend on its batch.
+        device: of the result.
+    """
+    if not isinstance(generator, (list, tuple)):
+        return kind(shape, generator=generator, device=device)
+    if len(generator) != shape[axis]:
+        raise ValueError(f"generator is a list of {len(generator)}, expected {shape[axis]}: one for each sample.")
+    found = torch.empty(shape, device=device)
+    for sample, one in zip(found.unbind(axis), generator, strict=True):
+        sample.copy_(kind(sample.shape, generator=one, device=device))
+    return found
+
+
+def like(kind: Callable[..., torch.Tensor], x: torch.Tensor, generator: Generators) -> torch.Tensor:
+    """Return random numbers in the shape of x."""
+    return numbers(kind, x.shape, default_batch_axis(x), generator, x.device)
+
+
+def for_each(kind: Callable[..., torch.Tensor], x: torch.Tensor, generator: Generators) -> torch.Tensor:
+    """Return one random number for each sample of x [B]."""
+    return numbers(kind, [x.shape[default_batch_axis(x)]], 0, generator, x.device)
