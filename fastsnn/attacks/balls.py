@@ -48,6 +48,11 @@ class Linf:
         """Return the next iterate like adv; eps and alpha hold one value for each sample, exact rounds inwards."""
         return attack_step.step(adv, origin, direction, eps, alpha, axis, exact, None)
 
+    def inside(self, out: torch.Tensor, origin: torch.Tensor, eps: torch.Tensor, axis: int) -> torch.Tensor:
+        """Return out, with every value that rounding put outside the ball moved one float towards the origin."""
+        outside = (out.double() - origin.double()).abs() > beside(eps.double(), out, axis)
+        return torch.where(outside, torch.nextafter(out, origin), out)
+
 
 class _Scaled:
     """|delta| <= eps in a norm of rows [B]; methods as in Linf."""

@@ -125,7 +125,8 @@ class InputGradient:
 
     def logits(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return the logits [B, classes] in float32, without a gradient; y is only checked. Moves no statistics."""
-        with torch.no_grad(), under_attack(self.module, "batch" if self.bn == "drift" else self.bn):
+        still = under_attack(self.module, "batch") if self.bn == "drift" else contextlib.nullcontext()
+        with torch.no_grad(), still:
             logits = self.network(x.detach())
         self._look_at(logits, y, differentiable=False)
         return logits.float()
