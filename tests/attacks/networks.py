@@ -33,4 +33,4 @@ def tiny() -> torch.nn.Module:
     net = fastsnn.models.sew_resnet18("avg", width=4).train()
     for seed in range(20):
         net(batch(B=16, size=16, seed=seed)[0])
-    return fastsnn.Classifier(net.eval(), fastsnn.nn.PhaseEncoder(T=4))
+    return fastsnn.Classifier(net, fastsnn.nn.PhaseEncoder(T=4)).eval()
