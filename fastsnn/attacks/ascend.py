@@ -136,4 +136,4 @@ def _remembered(direction, past, decay, axis):
     """Return the gradient over its mean size, and the decayed past (Dong et al. 2018, eq. 6)."""
     size = of_each(lambda flat: flat.abs().mean(1), direction, axis)
     direction = direction / beside(torch.where(size == 0, 1, size), direction, axis)  # where all is zero, it stays so
-    return direction if past is None else direction + past * decay
+    return direction if past is None else direction.add_(past.mul_(decay))

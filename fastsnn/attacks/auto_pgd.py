@@ -201,25 +201,24 @@ def _momentum_step(ball, origin, eps, axis):
         low, high = (origin - most).clamp(min=0), (origin + most).clamp(max=1)
 
         def back(moved):
-            return moved.clamp(low, high)
+            return moved.clamp_(low, high)
 
         def direction(g):
             return g.sign()
     else:
 
-        def unit(x, most=None):
-            size = of_each(ball.norm, x, axis)
-            x = x / beside(size + 1e-12, x, axis)
-            return x if most is None else x * beside(torch.minimum(most, size), x, axis)
-
         def back(moved):
-            return (origin + unit(moved - origin, eps)).clamp(0, 1)
+            delta = moved.sub_(origin)
+            size = of_each(ball.norm, delta, axis)
+            delta.div_(beside(size + 1e-12, delta, axis)).mul_(beside(torch.minimum(eps, size), delta, axis))
+            return delta.add_(origin).clamp_(0, 1)
 
-        direction = unit
+        def direction(g):
+            return g / beside(of_each(ball.norm, g, axis) + 1e-12, g, axis)
 
     def move(adv, before, g, size, weight):
-        z = back(adv + beside(size, adv, axis) * direction(g))
-        return back(adv + (z - adv) * weight + (adv - before) * (1 - weight))
+        z = back(direction(g).mul_(beside(size, adv, axis)).add_(adv))
+        return back(z.sub_(adv).mul_(weight).add_(adv).add_((adv - before).mul_(1 - weight)))
 
     return move
 

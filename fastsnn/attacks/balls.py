@@ -62,9 +62,9 @@ class _Scaled:
     def step(self, adv, origin, direction, eps, alpha, axis, exact):
         """Return the next iterate; see Linf.step."""
         over_norm = functools.partial(self._over_norm, axis=axis)
-        delta = adv + beside(alpha, adv, axis) * (direction * over_norm(direction)) - origin
-        factor = (over_norm(delta) * beside(eps, adv, axis)).clamp(max=1)
-        out = (origin + delta * factor).clamp(0, 1)
+        delta = (direction * over_norm(direction)).mul_(beside(alpha, adv, axis)).add_(adv).sub_(origin)
+        factor = over_norm(delta).mul_(beside(eps, adv, axis)).clamp_(max=1)
+        out = delta.mul_(factor).add_(origin).clamp_(0, 1)
         return self.inside(out, origin, eps, axis) if exact else out
 
     def _over_norm(self, x, axis):
@@ -74,11 +74,11 @@ class _Scaled:
     def inside(self, out: torch.Tensor, origin: torch.Tensor, eps: torch.Tensor, axis: int) -> torch.Tensor:
         """Return out where its norm in float64 is at most eps, else scaled to eps and every value rounded inwards."""
         centre = origin.double()
-        delta, eps = out.double() - centre, beside(eps.double(), out, axis)
+        delta, eps = out.double().sub_(centre), beside(eps.double(), out, axis)
         size = beside(of_each(self.norm, delta, axis), out, axis)
-        delta = delta * (eps * _ALMOST / size.clamp(min=torch.finfo(torch.float64).tiny))
+        delta.mul_(eps * _ALMOST / size.clamp(min=torch.finfo(torch.float64).tiny))
         nearest = (centre + delta).float()
-        rounded_out = (nearest.double() - centre).abs() > delta.abs()
+        rounded_out = nearest.double().sub_(centre).abs_() > delta.abs_()
         inner = torch.where(rounded_out, torch.nextafter(nearest, origin), nearest)
         return torch.where(size > eps * _ALMOST, inner, out)
 
