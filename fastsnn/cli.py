@@ -43,6 +43,7 @@ from .sweep import (
     sweep,
     weights,
 )
+from .sweep.by_name import ATTACKS
 from .sweep.engines import ENGINES
 from .sweep.estimate import estimate
 from .sweep.folder import FIGURE, RESULTS
@@ -108,11 +109,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     _add_network_flags(parser)
 
     group = parser.add_argument_group("attacks")
-    _add(group, "attacks", str, "fgsm|pgd", "attacks to make")
+    _add(group, "attacks", str, "NAME", f"attacks to make: {', '.join(ATTACKS)}")
     _add(group, "eps", str, "EPS", "budgets in 1/255 of the encoded input, whose spikes are 0 or 1; 0 to 255")
-    _add(group, "steps", str, "N", "iterations of PGD")
-    _add(group, "restarts", str, "N", "random starts of PGD, of which the worst counts for each image")
-    _add(group, "alpha", float, "STEP", "step of PGD on the encoded input, absolute (not in 1/255), as in the paper")
+    _add(group, "steps", str, "N", "iterations of all attacks but FGSM")
+    _add(group, "restarts", str, "N", "random starts of PGD and APGD, of which the worst counts for each image")
+    text = "step of PGD and MIM on the encoded input, absolute (not in 1/255), as in the paper"
+    _add(group, "alpha", float, "STEP", text)
     _add(group, "images", int, "N", "attack the first N test images only")
     text = "batch norm while an attack is made: running statistics, the batch's, or the paper's train mode"
     _add(group, "bn", str, "frozen|batch|drift", f"{text}, in which every pass moves the running ones")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"max": "tab:blue", "avg": "tab:orange"}
-_DASHES = {"fgsm": "--", "pgd": "-"}
+_DASHES = {"fgsm": "--", "pgd": "-", "mim": "-.", "apgd": ":", "apgdt": ":"}
 _MARKERS = "osD^vP*X"
 _Z = 1.96  # of a normal distribution: 95 % lie within
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .. import attacks, data, models
-from ..attacks.surrogates import surrogate_of
+from .. import data, models
 from ..functional import phase_encode
-from ..sweep import weights
+from ..sweep import by_name, weights
 from ..sweep.report import Row, attack_name
 
 if TYPE_CHECKING:
@@ -90,8 +89,6 @@ def decode(x: torch.Tensor, K: int) -> torch.Tensor:
 
 def _attack(row: Row, net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     eps = row["eps_255"] / 255
-    if row["attack"] == "fgsm":
-        return attacks.fgsm(net, x, y, eps=eps)
     generator = torch.Generator().manual_seed(row["seed"])
     how = {"alpha": row["alpha"], "steps": row["steps"], "restarts": row["restarts"], "generator": generator}
-    return attacks.pgd(net, x, y, eps=eps, **how)
+    return by_name.craft(row["attack"], net, x, y, how, eps=eps)

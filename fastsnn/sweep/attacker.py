@@ -12,10 +12,9 @@ from typing import TypeVar
 import numpy
 import torch
 
-from .. import attacks
 from ..attacks.gradient import input_gradient
 from ..engine.batch_size import first_try, halved_until_it_fits
-from . import inputs, networks
+from . import by_name, inputs, networks
 from .ledger import Outcome
 from .plan import Cell, Network, Pass, Settings
 
@@ -93,11 +92,8 @@ class Attacker:
         first = cells[0]
         how = {"bn": first.bn, "precision": self.settings.precision, "surrogate": first.surrogate}
         how |= {"eps": [cell.eps / 255 for cell in cells]}
-        if first.attack == "fgsm":
-            found = attacks.fgsm(self._net, x, y, **how)
-        else:
-            how |= {"alpha": self.settings.alpha, "steps": first.steps, "restarts": first.restarts}
-            found = attacks.pgd(self._net, x, y, generator=draws, **how)
+        settings = {"alpha": self.settings.alpha, "steps": first.steps, "restarts": first.restarts, "generator": draws}
+        found = by_name.craft(first.attack, self._net, x, y, settings, **how)
         return [(adv, self._correct(adv, y)) for adv in found]
 
     def _batches(
@@ -156,6 +152,6 @@ def _groups(cells: Pass) -> list[Pass]:
     """Return the cells to be attacked, in groups that share a call: all that leave the network be."""
     moving = cells[0].bn == "drift"
     to_attack = tuple(cell for cell in cells if cell.eps > 0 or moving)
-    if moving and cells[0].attack == "pgd":
+    if moving and cells[0].attack != "fgsm":
         return [(cell,) for cell in to_attack]
     return [to_attack] if to_attack else []

@@ -14,6 +14,7 @@ from ..attacks.gradient import input_gradient
 from ..data import Dataset
 from ..engine.batch_size import ON_CPU
 from . import inputs, networks, plan, weights
+from .by_name import TARGETS
 from .plan import Network, Pass, Settings
 
 
@@ -51,7 +52,8 @@ def estimate(settings: Settings, network: Network) -> Estimate:
 
 def _of_pass(cells: Pass, forward: float, gradient: float) -> float:
     first, budgets = cells[0], sum(cell.eps > 0 for cell in cells)
-    climbs = 1 if first.attack == "fgsm" else first.steps * first.restarts * budgets
+    runs = TARGETS if first.attack == "apgdt" else first.restarts
+    climbs = 1 if first.attack == "fgsm" else first.steps * runs * budgets
     scored = budgets * (1 + (first.restarts if first.restarts > 1 else 0))
     return climbs * gradient + scored * forward
 

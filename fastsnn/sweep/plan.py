@@ -21,8 +21,8 @@ from ..nn import ENCODERS
 from ..nn.precision import PRECISIONS
 from ..ops import check
 from ..training import SCHEDULES
+from .by_name import ATTACKS, takes
 
-ATTACKS = ("fgsm", "pgd")
 EVENTS_CODING = "events"  # what networks of data.EVENTS have for a coding: none
 DEVICES = ("auto", "cpu", "cuda", "cuda:N")
 
@@ -41,11 +41,11 @@ class Settings:
         width: planes of the networks' stem; 16 (64 as published) trains in seconds on two cores.
         pools: "max", "avg" or both: the pooling in the stem, or between the layers of a VGG; a network that has one of
             them only (wrn16_4, "avg") is trained with that one.
-        attacks: "fgsm", "pgd" or both.
+        attacks: of "fgsm", "pgd", "mim", "apgd" and "apgdt"; see fastsnn.attacks.
         eps: budgets in 1/255 of the encoded input, whose spikes are 0 or 1; from 0 to 255.
-        steps: iterations of PGD; 7 as in the paper.
-        restarts: of PGD, of which the worst counts for each image; 1 as in the paper.
-        alpha: step of PGD on the encoded input, absolute (not in 1/255); 0.01 as in the paper.
+        steps: iterations of all but FGSM; 7 as in the paper.
+        restarts: of PGD and APGD, of which the worst counts for each image; 1 as in the paper.
+        alpha: step of PGD and MIM on the encoded input, absolute (not in 1/255); 0.01 as in the paper.
         bn: batch norm while an attack is made: "frozen", "batch" or "drift", see attacks.under_attack.
         surrogates: what the attacker takes for the gradient of a spike, as "shape:alpha"; "atan:2" is what networks are
             trained with (vgg11 and wrn16_4: "triangle:1"), see functional.integrate_fire.
@@ -77,7 +77,7 @@ class Settings:
     models: tuple[str, ...] = ("sew_resnet18",)
     width: int = 16
     pools: tuple[str, ...] = ("max", "avg")
-    attacks: tuple[str, ...] = ATTACKS
+    attacks: tuple[str, ...] = ("fgsm", "pgd")
     eps: tuple[float, ...] = (0, 2, 4, 6, 8, 16)
     steps: tuple[int, ...] = (7,)
     restarts: tuple[int, ...] = (1,)
@@ -114,6 +114,9 @@ class Settings:
         for name, least in (("steps", 0), ("restarts", 1), ("seeds", 0)):
             for value in _several(name, getattr(self, name)):
                 check.integer(name, value, at_least=least, at_most=2**63 - 1)
+        auto = next((name for name in self.attacks if name in ("apgd", "apgdt")), None)
+        if auto and 0 in self.steps:
+            raise ValueError(f"steps has 0 with attacks={auto!r}, expected at least 1.")
         for value in _several("surrogates", self.surrogates):
             shape_and_alpha("surrogates", value)
         for name in ("width", "epochs", "train_batch_size", "T", "K"):
@@ -160,7 +163,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of the results: eps is in 1/255; FGSM has one step and no restarts."""
+    """One line of the results: eps is in 1/255; FGSM has one step, and what knows no restarts has 1."""
 
     network: Network
     attack: str
@@ -188,8 +191,8 @@ def passes(settings: Settings, network: Network) -> list[Pass]:
     """Return the cells of a network, in the groups that share their way over the images."""
     found = []
     for attack, bn, surrogate in itertools.product(settings.attacks, settings.bn, settings.surrogates):
-        iterations = ((1, 1),) if attack == "fgsm" else itertools.product(settings.steps, settings.restarts)
-        for how in iterations:
+        axes = (getattr(settings, name) if takes(attack, name) else (1,) for name in ("steps", "restarts"))
+        for how in itertools.product(*axes):
             found.append(tuple(Cell(network, attack, bn, surrogate, *how, eps) for eps in settings.eps))
     return found
 

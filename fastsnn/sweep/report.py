@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import files
+from .by_name import takes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 _COLUMNS = 80  # of the narrowest terminal
 _COLOURS = {"max": "tab:blue", "avg": "tab:orange"}
-_LINES = {"fgsm": ("--", "o"), "pgd": ("-", "s")}
+_LINES = {"fgsm": ("--", "o"), "pgd": ("-", "s"), "mim": ("-.", "^"), "apgd": (":", "D"), "apgdt": (":", "v")}
 # what tells lines of a table or figure apart; the first three are always shown, the others where they differ
 _SHOWN = ("model", "pool", "attack")
 _NETWORK = ("data", "seed", "width", "T", "K", "coding")
@@ -113,9 +114,9 @@ def _label(row: Row, head: Sequence[str]) -> str:
 
 
 def differs(rows: Sequence[Row], name: str) -> bool:
-    """Tell whether rows that have a value there have several; FGSM's one step, restart and no alpha do not count."""
-    some = [row for row in rows if row["attack"] != "fgsm"] if name in ("steps", "restarts", "alpha") else rows
-    return len({row[name] for row in some}) > 1
+    """Tell whether rows that take such a setting have several values of it."""
+    attacks = name in ("steps", "restarts", "alpha")
+    return len({row[name] for row in rows if not attacks or takes(row["attack"], name)}) > 1
 
 
 def written(value: Any) -> str | int:

@@ -15,7 +15,7 @@ import numpy
 import torch
 
 from ..data import Dataset
-from . import inputs, networks, plan, weights
+from . import by_name, inputs, networks, plan, weights
 from .attacker import shards
 from .engines import Engine, Task
 from .ledger import Ledger, Outcome
@@ -144,7 +144,7 @@ def _content_hash(
         "eps": float(cell.eps),
         "steps": cell.steps,
         "restarts": cell.restarts,
-        "alpha": settings.alpha if cell.attack == "pgd" else None,
+        "alpha": settings.alpha if by_name.takes(cell.attack, "alpha") else None,
         "seed": cell.network.seed,
         "bn": cell.bn,
         "surrogate": cell.surrogate,

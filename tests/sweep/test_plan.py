@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from fastsnn.sweep import Cell, Network, Settings
+from fastsnn.sweep.by_name import ATTACKS
 from fastsnn.sweep.plan import device, networks, passes
 
 
@@ -30,6 +31,14 @@ def test_a_pass_holds_cells_that_differ_in_eps_only():
         assert len({(cell.attack, cell.steps) for cell in cells}) == 1
 
 
+def test_attacks_have_only_the_axes_that_they_take():
+    settings = Settings(attacks=ATTACKS, steps=(7, 20), restarts=(1, 5), eps=(4,))
+    found = [cell for (cell,) in passes(settings, networks(settings)[0])]
+    how = {name: [(cell.steps, cell.restarts) for cell in found if cell.attack == name] for name in ATTACKS}
+    both = [(7, 1), (7, 5), (20, 1), (20, 5)]
+    assert how == {"fgsm": [(1, 1)], "pgd": both, "mim": both[::2], "apgd": both, "apgdt": both[::2]}
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -39,6 +48,8 @@ def test_a_pass_holds_cells_that_differ_in_eps_only():
         ({"models": "sew_resnet18"}, "as a tuple"),
         ({"pools": ("mean",)}, "pools is 'mean'"),
         ({"attacks": ("pgd", "pgd")}, "attacks names 'pgd' twice"),
+        ({"attacks": ("pgdd",)}, "Did you mean 'pgd'"),
+        ({"attacks": ("pgd", "apgd"), "steps": (7, 0)}, "steps has 0 with attacks='apgd'"),
         ({"eps": (-1,)}, "eps is -1"),
         ({"eps": (float("nan"),)}, "eps is nan"),
         ({"eps": (256,)}, "eps is 256 .*at most 255"),

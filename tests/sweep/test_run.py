@@ -7,7 +7,7 @@ import torch
 
 from fastsnn import attacks, models, training
 from fastsnn.functional import phase_encode
-from fastsnn.sweep import Ledger, Settings, run, weights
+from fastsnn.sweep import Ledger, Settings, by_name, run, weights
 from fastsnn.sweep.attacker import Attacker
 from fastsnn.sweep.engines import engine
 from fastsnn.sweep.plan import networks, passes
@@ -94,6 +94,37 @@ def test_samples_are_what_the_plain_loop_finds():
             (row,) = (row for row in rows if (row["attack"], row["eps_255"]) == (attack, eps))
             assert row["correct"] == sum(right for _, right, _ in lines)
             assert row["accuracy"] == pytest.approx(100 * row["correct"] / 12)
+
+
+@pytest.mark.parametrize("attack", ["mim", "apgd", "apgdt"])
+def test_other_attacks_find_what_a_call_finds(attack, monkeypatch):
+    """Each image of the sweep has the outcome that one call on the same network and generators has."""
+    seen = []
+
+    def look(network, x, y, **how):
+        seen.append((network, x, y, how))
+        return real(network, x, y, **how)
+
+    real, names = by_name._ALL[attack]
+    monkeypatch.setitem(by_name._ALL, attack, (look, names))
+    _, rows, found = everything(settings(attacks=(attack,), eps=(0, 16), restarts=(2,)))
+    restarts = 2 if attack == "apgd" else 1
+    lines = found["max", 3407, attack, "frozen", "atan:2", 2, restarts, 16]
+    assert len(found) == 2 and len(seen) == 3 and len(lines) == 12
+    sizes = torch.cat([adv_size(real, *one) for one in seen])
+    assert torch.equal(torch.tensor([line[4] for line in lines]), sizes)
+    assert all(row["alpha"] == (0.01 if attack == "mim" else None) for row in rows)
+    takes = {"mim": {"alpha": 0.01}, "apgd": {"restarts": 2}, "apgdt": {}}[attack] | {"steps": 2, "eps": [16 / 255]}
+    assert all(takes.items() <= how.items() for _, _, _, how in seen)
+
+
+def adv_size(attack, network, x, y, how):
+    """Return the largest change of every image, for the first budget, from the same generators."""
+    if "generator" in how:
+        for generator in how["generator"]:
+            generator.manual_seed(generator.initial_seed())
+    (adv,) = attack(network, x, y, **how)
+    return (adv - x).abs().amax((0, 2, 3, 4))
 
 
 def test_eps_zero_is_the_clean_accuracy():
