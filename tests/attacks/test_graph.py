@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastsnn
-from fastsnn.attacks import PGD, fgsm, graph, pgd
+from fastsnn.attacks import PGD, fgsm, graph, mim, pgd
 from fastsnn.engine import batch_size, prepare
 
 from ..spikingjelly_networks import batch
@@ -112,6 +112,22 @@ def test_one_recording_serves_other_budgets_steps_inputs_and_labels(net, recorde
         assert_as_without_graphs(net, *batch(B=3, seed=i), seed=i, bn=bn, precision=precision, **how)
     assert recorder.replayed > 4
     assert recorder.captured == 1
+
+
+def test_targets_and_surrogates_do_not_share_a_recording(net, recorder):
+    x, y = batch(B=4)
+    for how in ({}, {"targeted": True}, {"surrogate": "triangle:1"}, {"targeted": True}, {}):
+        for _ in range(3):
+            assert_as_without_graphs(net, x, y, **how)
+    assert recorder.captured == 5  # another surrogate makes what was recorded before invalid
+
+
+def test_other_balls_and_momentum_run_as_they_are(net, recorder):
+    x, y = batch(B=4)
+    for _ in range(3):
+        attack(net, x, y, norm="l2")
+        mim(net, x, y, **HOW)
+    assert recorder.counts() == (0, 0)
 
 
 @pytest.mark.parametrize("engine", ["auto", None])

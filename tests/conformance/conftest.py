@@ -1,7 +1,7 @@
 """Conformance with attack libraries; a test skips, with the reason, where its library is not installed.
 
-torchattacks asks for an old requests: `pip install --no-deps torchattacks` beside foolbox, pyautoattack and
-adversarial-robustness-toolbox.
+The extra "conformance" brings all but torchattacks, which asks for an old requests:
+`pip install --no-deps torchattacks tqdm`.
 """
 
 from __future__ import annotations
