@@ -8,20 +8,20 @@ import torch
 
 from .. import attacks
 
-_ALL: dict[str, tuple[Callable, tuple[str, ...]]] = {
-    "fgsm": (attacks.fgsm, ()),
-    "pgd": (attacks.pgd, ("alpha", "steps", "restarts", "generator")),
-    "mim": (attacks.mim, ("alpha", "steps")),
-    "apgd": (attacks.apgd, ("steps", "restarts", "generator")),
-    "apgdt": (attacks.apgdt, ("steps", "generator")),
+_TAKES = {  # functions of fastsnn.attacks
+    "fgsm": (),
+    "pgd": ("alpha", "steps", "restarts", "generator"),
+    "mim": ("alpha", "steps"),
+    "apgd": ("steps", "restarts", "generator"),
+    "apgdt": ("steps", "generator"),
 }
-ATTACKS = tuple(_ALL)
+ATTACKS = tuple(_TAKES)
 TARGETS = 9  # that apgdt tries one after the other, by its own default
 
 
 def takes(attack: str, setting: str) -> bool:
     """Tell whether an attack takes "alpha", "steps", "restarts" or "generator"."""
-    return setting in _ALL[attack][1]
+    return setting in _TAKES[attack]
 
 
 def craft(
@@ -37,5 +37,5 @@ def craft(
         settings: alpha, steps, restarts and generator, of which each attack gets those that it takes.
         **how: what all attacks take: eps, bn, precision, surrogate.
     """
-    function, names = _ALL[attack]
-    return function(network, x, y, **how, **{name: settings[name] for name in names})
+    own = {name: settings[name] for name in _TAKES[attack]}
+    return getattr(attacks, attack)(network, x, y, **how, **own)

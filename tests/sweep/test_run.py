@@ -7,7 +7,7 @@ import torch
 
 from fastsnn import attacks, models, training
 from fastsnn.functional import phase_encode
-from fastsnn.sweep import Ledger, Settings, by_name, run, weights
+from fastsnn.sweep import Ledger, Settings, run, weights
 from fastsnn.sweep.attacker import Attacker
 from fastsnn.sweep.engines import engine
 from fastsnn.sweep.plan import networks, passes
@@ -105,8 +105,8 @@ def test_other_attacks_find_what_a_call_finds(attack, monkeypatch):
         seen.append((network, x, y, how))
         return real(network, x, y, **how)
 
-    real, names = by_name._ALL[attack]
-    monkeypatch.setitem(by_name._ALL, attack, (look, names))
+    real = getattr(attacks, attack)
+    monkeypatch.setattr(attacks, attack, look)
     _, rows, found = everything(settings(attacks=(attack,), eps=(0, 16), restarts=(2,)))
     restarts = 2 if attack == "apgd" else 1
     lines = found["max", 3407, attack, "frozen", "atan:2", 2, restarts, 16]
