@@ -42,8 +42,7 @@ def wall(row: Row, description: dict, root: str | None) -> Figure:
     net.load_state_dict(state)
     images, y = test_set.images[:_COUNT], test_set.labels[:_COUNT]
     x = phase_encode(images, row["T"], row["K"])
-    with surrogate_of(net.eval(), row["surrogate"]):
-        adv = _attack(row, net, x, y)
+    adv = _attack(row, net.eval(), x, y)
     with torch.no_grad():
         before, after = net(x).argmax(1), net(adv).argmax(1)
     originals, changed = decode(x, row["K"]), decode(adv, row["K"])
@@ -91,4 +90,4 @@ def _attack(row: Row, net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) ->
     eps = row["eps_255"] / 255
     generator = torch.Generator().manual_seed(row["seed"])
     how = {"alpha": row["alpha"], "steps": row["steps"], "restarts": row["restarts"], "generator": generator}
-    return by_name.craft(row["attack"], net, x, y, how, eps=eps)
+    return by_name.craft(row["attack"], net, x, y, how, eps=eps, surrogate=row["surrogate"])

@@ -21,9 +21,14 @@ def first_use():
 
 
 @pytest.fixture
-def without_triton(monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "triton" else find_spec(name))
+def without(monkeypatch):
+    """Return a function that hides packages."""
+
+    def hide(*names):
+        find_spec = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in names else find_spec(name))
+
+    return hide
 
 
 def test_none_chooses_the_compiled_kernels_and_says_so_once(caplog):
@@ -68,19 +73,28 @@ def test_a_named_backend_on_the_wrong_device_never_falls_back(monkeypatch, name,
         backends.choose(OP, name, device)
 
 
-def test_without_triton_the_reason_says_how_to_get_it(without_triton):
+def test_without_triton_the_reason_says_how_to_get_it(without):
+    without("triton")
     with pytest.raises(
         RuntimeError, match=r"backend='triton' cannot run here: triton is not installed .*pip install triton"
     ):
         backends.choose(OP, "triton", CUDA)
 
 
-def test_without_triton_a_gpu_gets_the_reference_and_one_warning(without_triton):
+def test_without_triton_and_cupy_a_gpu_gets_the_reference_and_one_warning(without):
+    without("triton", "cupy")
     with pytest.warns(
         UserWarning, match="slower reference implementation on cuda tensors: triton is not installed"
     ) as seen:
         assert [backends.choose(OP, None, CUDA) for _ in range(3)] == ["reference"] * 3
     assert len(seen) == 1
+
+
+def test_without_triton_a_gpu_gets_cuda_where_cupy_is(without, caplog):
+    if importlib.util.find_spec("cupy") is None:
+        pytest.skip("cupy is not installed")
+    without("triton")
+    assert backends.choose(OP, None, CUDA) == "cuda"
 
 
 def test_the_op_runs_the_backend_it_is_told(monkeypatch):
