@@ -146,7 +146,7 @@ def _add_sparsity_flags(parser: argparse.ArgumentParser) -> None:
     """Give `fastsnn sparsity` its flags."""
     _add_network_flags(parser)
     group = parser.add_argument_group("gradients")
-    text = "whose gradients: those of all steps of PGD, of FGSM, or none: at the test images themselves"
+    text = "whose gradients: those of all steps of an attack, or none: at the test images themselves"
     group.add_argument("--attack", choices=sparsity.ATTACKS, default="pgd", help=f"{text} (default: pgd)")
     _add(group, "eps", str, "EPS", "budget in 1/255 of the encoded input, the paper's", 6, nargs=1)
     _add(group, "steps", str, "N", "iterations of PGD", nargs=1)

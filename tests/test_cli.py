@@ -138,7 +138,7 @@ def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
     ("flags", "message"),
     [
         (["--eps", "2,4"], "eps is 2.0, 4.0, expected one value"),
-        (["--attack", "apgd"], "invalid choice: 'apgd'"),
+        (["--attack", "square"], "invalid choice: 'square'"),
         (["--models", "sew_resnet19"], "Did you mean"),
         (["--images", "9999"], "360 test images"),
         (["--restarts", "3"], "unrecognized arguments"),

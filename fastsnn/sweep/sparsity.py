@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 import torch
 
-from .. import analysis, attacks, files
+from .. import analysis, files
 from ..analysis import LayerGradient, Sparsity
 from ..data import Dataset
 from ..ops import check
-from . import inputs, networks, plan
+from . import by_name, inputs, networks, plan
 from .plan import Network, Settings
 from .progress import Silent
 from .report import written
 
-ATTACKS = ("none", *plan.ATTACKS)
+ATTACKS = ("none", *by_name.ATTACKS)
 TABLE = "sparsity.csv"
 
 
@@ -56,7 +56,8 @@ def measure(
 
     Args:
         settings: which networks, how to train and to attack them; eps, steps and bn have one value each.
-        attack: "pgd" averages over its steps (the paper's figures 3 and 5), "fgsm" and "none" have one gradient each.
+        attack: one of ATTACKS: "pgd" averages over its steps (the paper's figures 3 and 5), as all iterative ones do;
+            "fgsm" and "none" have one gradient each.
         progress: hears of every batch.
         per_step: also a row for each time step.
         retrain: train even where the cache has the weights.
@@ -93,25 +94,23 @@ def _batches(
 
 def _attack(settings: Settings, network: Network, net: torch.nn.Module, name: str, device: torch.device):
     """Return the attack; every image has random numbers of its own, which do not depend on its batch."""
-    how = {"eps": settings.eps[0] / 255, "bn": settings.bn[0]}
     draws = torch.Generator().manual_seed(network.seed)
 
-    def fgsm(x, y):
-        return attacks.fgsm(net, x, y, **how)
-
-    def pgd(x, y):
+    def crafted(x, y):
         seeds = torch.randint(2**63 - 1, (len(y),), generator=draws).tolist()
         generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        return attacks.pgd(net, x, y, alpha=settings.alpha, steps=settings.steps[0], generator=generators, **how)
+        how = {"alpha": settings.alpha, "steps": settings.steps[0], "restarts": 1, "generator": generators}
+        return by_name.craft(name, net, x, y, how, eps=settings.eps[0] / 255, bn=settings.bn[0])
 
-    return {"fgsm": fgsm, "pgd": pgd}[name]
+    return crafted
 
 
 def write_csv(settings: Settings, attack: str, found: Sequence[Measured], path: Path) -> None:
     """Write a line per network, layer and time step, whole or not at all; shares from 0 to 1, eps in 1/255."""
     how = {"width": settings.width, "T": settings.T, "K": settings.K, "attack": attack, "bn": settings.bn[0]}
     how["eps_255"] = None if attack == "none" else settings.eps[0]
-    how["steps"], how["alpha"] = (settings.steps[0], settings.alpha) if attack == "pgd" else (None, None)
+    for field, value in (("steps", settings.steps[0]), ("alpha", settings.alpha)):
+        how[field] = value if attack != "none" and by_name.takes(attack, field) else None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["data", "model", "pool", "seed", "coding", *how, "gradients", *LayerGradient._fields])
