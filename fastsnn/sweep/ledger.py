@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -119,15 +118,14 @@ class Ledger:
         """Open a folder's ledger to look at it, also while a run writes to it.
 
         Raises:
-            LedgerError: there is none, or it is of another version or damaged.
+            LedgerError: there is none, it is of another version or damaged, or a part of it lies in SQLite's log and
+                cannot be read where nobody can write.
         """
         file = folder / FILE
         if not file.is_file():
             raise LedgerError(f"{file} does not exist: {folder} is not the folder of a sweep")
         with _told(file):
-            # where nobody can write, SQLite cannot make the files that readers share
-            mode = "mode=ro" if os.access(folder, os.W_OK) else "immutable=1"
-            connection = sqlite3.connect(f"{file.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
+            connection = _connected_to_read(file)
             _check_version(connection, file)
         return cls(file, connection)
 
@@ -157,13 +155,13 @@ class Ledger:
 
     def weights_of(self, description: dict) -> str | None:
         """Return the hash of the weights that a training so described gave, None if no cell was attacked on them."""
-        query = "SELECT weights FROM networks WHERE description = ? ORDER BY id DESC"
-        row = self._connection.execute(query, (_canonical(description),)).fetchone()
-        return None if row is None else row["weights"]
+        query = "SELECT weights FROM networks WHERE description = ? ORDER BY id DESC LIMIT 1"
+        rows = self._read(query, _canonical(description))
+        return rows[0]["weights"] if rows else None
 
     def has(self, cell_hash: str) -> bool:
         """Tell whether a cell is there."""
-        return self._connection.execute("SELECT 1 FROM cells WHERE hash = ?", (cell_hash,)).fetchone() is not None
+        return bool(self._read("SELECT 1 FROM cells WHERE hash = ?", cell_hash))
 
     def add(
         self,
@@ -201,18 +199,18 @@ class Ledger:
 
     def runs(self) -> list[dict]:
         """Return the runs, with settings, versions and machine as they were."""
-        rows = map(dict, self._connection.execute("SELECT * FROM runs ORDER BY id"))
+        rows = map(dict, self._read("SELECT * FROM runs ORDER BY id"))
         return [row | {name: json.loads(row[name]) for name in ("settings", "versions", "machine")} for row in rows]
 
     def description(self, network: int) -> dict:
         """Return everything that determined a network's weights."""
-        query = "SELECT description FROM networks WHERE id = ?"
-        return json.loads(self._connection.execute(query, (network,)).fetchone()["description"])
+        (row,) = self._read("SELECT description FROM networks WHERE id = ?", network)
+        return json.loads(row["description"])
 
     def samples(self, cell: int) -> list[tuple[int, int, int, int, float]]:
         """Return a cell's lines: image, clean_correct, correct, zero_gradient, linf."""
         query = "SELECT image, clean_correct, correct, zero_gradient, linf FROM samples WHERE cell = ? ORDER BY image"
-        return list(map(tuple, self._connection.execute(query, (cell,))))
+        return list(map(tuple, self._read(query, cell)))
 
     def worst_case(self, cells: Sequence[int]) -> tuple[int, int]:
         """Return how many images stay right under each of several cells of one network, and how many images there are.
@@ -223,8 +221,12 @@ class Ledger:
         marks = ", ".join("?" * len(cells))
         each = f"SELECT min(correct) AS least FROM samples WHERE cell IN ({marks}) GROUP BY image HAVING count(*) = ?"
         query = f"SELECT total(least), count(*) FROM ({each})"
-        correct, images = self._connection.execute(query, (*cells, len(cells))).fetchone()
+        ((correct, images),) = self._read(query, *cells, len(cells))
         return int(correct), images
+
+    def _read(self, query: str, *values) -> list[sqlite3.Row]:
+        with _told(self.file):
+            return self._connection.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -260,6 +262,27 @@ class Ledger:
         lines = zip(clean.tolist(), correct.tolist(), zero.tolist(), linf, strict=True)
         rows = ((number, image, *line) for image, line in enumerate(lines))
         self._connection.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _connected_to_read(file: Path) -> sqlite3.Connection:
+    def connected(mode: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(f"{file.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
+        connection.execute("SELECT count(*) FROM sqlite_master")  # only now does SQLite open the file
+        return connection
+
+    try:
+        return connected("mode=ro")
+    except sqlite3.OperationalError as error:
+        if not any(words in str(error) for words in ("unable to open", "readonly")):
+            raise
+    # nobody can write here, so SQLite cannot make the files that readers share
+    log = file.with_name(f"{file.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise LedgerError(
+            f"{file} was left in the middle of a run, and the end of it ({log.name}) cannot be read in a folder that "
+            "cannot be written to; copy the folder to where you can write, and name that"
+        )
+    return connected("immutable=1")
 
 
 def _begin_or_check(connection: sqlite3.Connection, file: Path) -> None:

@@ -1,5 +1,9 @@
+import contextlib
+import os
+import shutil
 import sqlite3
-import stat
+import tempfile
+from pathlib import Path
 
 import numpy
 import pytest
@@ -113,18 +117,69 @@ def test_a_folder_without_a_ledger_is_no_sweep(tmp_path):
         Ledger.read(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused_but_read(tmp_path, request):
+@contextlib.contextmanager
+def unwritable(folder):
+    """Let nobody write to a folder in this block, not even root."""
+    mode, root = folder.stat().st_mode, os.geteuid() == 0
+    folder.chmod(0o555)
+    if root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionError):
+            (folder / "new").touch()
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(mode)
+
+
+@pytest.fixture
+def shared():
+    """A folder that everybody can come to; those of pytest are its user's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_but_read(shared):
+    with Ledger.write(shared) as ledger:
+        add(ledger, [cell(4.0)], [outcome([1, 0])])
+    with unwritable(shared):
+        with pytest.raises(LedgerError, match=r"cannot be written to|readonly|unable to open"):
+            Ledger.write(shared)
+        with Ledger.read(shared) as ledger:
+            assert len(ledger.results()) == 1
+
+
+def test_what_a_killed_run_left_is_read_whole_or_refused_where_nobody_can_write(shared):
+    (shared / "run").mkdir()
+    with Ledger.write(shared / "run") as ledger:
+        add(ledger, [cell(4.0)], [outcome([1, 0])])
+        shutil.copytree(shared / "run", shared / "killed")  # its log is not in the file yet
+    with unwritable(shared / "killed"), Ledger.read(shared / "killed") as ledger:
+        assert len(ledger.results()) == 1
+    (shared / "killed" / f"{FILE}-shm").unlink()
+    with unwritable(shared / "killed"), pytest.raises(LedgerError, match="copy the folder to where you can write"):
+        Ledger.read(shared / "killed")
+
+
+def test_whatever_is_asked_of_a_damaged_ledger_is_a_sentence(tmp_path):
     with Ledger.write(tmp_path) as ledger:
         add(ledger, [cell(4.0)], [outcome([1, 0])])
-    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    request.addfinalizer(lambda: tmp_path.chmod(stat.S_IRWXU))
-    try:
-        (tmp_path / "new").touch()
-    except OSError:
-        pass
-    else:
-        pytest.skip("this user may write everywhere (root)")
-    with pytest.raises(LedgerError, match=r"cannot be written to|readonly|unable to open"):
-        Ledger.write(tmp_path)
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+    content = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(content[:size] + b"\xff" * (len(content) - size))
     with Ledger.read(tmp_path) as ledger:
-        assert len(ledger.results()) == 1
+        questions = (
+            lambda: ledger.has("a"),
+            lambda: ledger.weights_of({}),
+            lambda: ledger.runs(),
+            lambda: ledger.description(1),
+            lambda: ledger.samples(1),
+            lambda: ledger.worst_case([1]),
+        )
+        for question in questions:
+            with pytest.raises(LedgerError, match="it is damaged; name another --out"):
+                question()
