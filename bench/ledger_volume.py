@@ -24,7 +24,7 @@ from fastsnn.sweep import Ledger, Settings, networks, plan, run
 from fastsnn.sweep.engines import Engine
 from fastsnn.sweep.ledger import Outcome
 from fastsnn.sweep.progress import Silent
-from fastsnn.sweep.run import _missing
+from fastsnn.sweep.run import missing
 
 GOALS = {"written": "50,000 rows/s or more", "gone on with": "under 5 s", "reported": "under 60 s"}
 
@@ -64,7 +64,8 @@ def write(folder: Path, images: int, cells_per_pass: int) -> int:
             description = networks.describe(chosen, network, train_set, device)
             weights = str(network)
             passes = plan.passes(chosen, network)
-            for cells, _ in _missing(chosen, ledger, test_set, weights, device, passes):
+            arithmetic = networks.arithmetic(device)
+            for cells, _ in missing(chosen, ledger, test_set, weights, arithmetic, passes):
                 outcomes = [_outcome(generator, images) for _ in cells]
                 ledger.add(number, network, description, weights, cells, outcomes, 1.0)
                 rows += len(cells) * images

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy
-import torch
 
 from ..data import Dataset
 from . import by_name, inputs, networks, plan, weights
@@ -55,9 +54,10 @@ def run(
         ImportError: an optional package is missing; the message names the extra.
         OSError: the cache of weights cannot be written to.
         LedgerError: nor can the ledger.
+        EngineError: workers are lost.
         FloatingPointError: training diverged.
     """
-    device = plan.device(settings.device)
+    device, arithmetic = plan.device(settings.device), engine.arithmetic
     every = plan.networks(settings)
     progress.cells(sum(len(cells) for network in every for cells in plan.passes(settings, network)))
     splits = {name: [inputs.load(settings, name, split) for split in ("train", "test")] for name in settings.data}
@@ -68,15 +68,16 @@ def run(
         known = ledger.weights_of(description)
         passes = plan.passes(settings, network)
         if known and not retrain:  # then nothing need be loaded to see that nothing is missing
-            missing = _missing(settings, ledger, test_set, known, device, passes)
-            if not any(cells for cells, _ in missing):
+            there = missing(settings, ledger, test_set, known, arithmetic, passes)
+            if not any(cells for cells, _ in there):
                 progress.cells_done(sum(map(len, passes)))
                 continue
         net, origin = networks.trained(settings, network, train_set, device, progress, retrain=retrain)
         yield Done(f"{network}: train", weights=origin)
         state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
         attack = _Attack(settings, ledger, number, engine, progress, network, description, weights.checksum(state))
-        yield from attack.passes(state, test_set, _missing(settings, ledger, test_set, attack.weights, device, passes))
+        left = missing(settings, ledger, test_set, attack.weights, arithmetic, passes)
+        yield from attack.passes(state, test_set, left)
 
 
 @dataclass
@@ -119,20 +120,31 @@ class _Attack:
         return Done(f"{self.network}: {first.attack}", tuple(cell for cell, _, _ in cells))
 
 
-def _missing(settings, ledger, test_set, weights_hash, device, passes) -> list[Missing]:
-    """Return for each pass the cells that the ledger lacks, with their hashes, and how many it has."""
+def missing(
+    settings: Settings, ledger: Ledger, test_set: Dataset, weights_hash: str, arithmetic: dict, passes: list[Pass]
+) -> list[Missing]:
+    """Return for each pass the cells that the ledger lacks, with their hashes, and how many it has.
+
+    Args:
+        settings: the sweep's.
+        ledger: where to look.
+        test_set: the images that are attacked.
+        weights_hash: of the network's weights.
+        arithmetic: of who attacks them, see networks.arithmetic.
+        passes: the network's.
+    """
     images, found = test_set.sha256(), []
     for cells in passes:
-        hashed = [(cell, *_content_hash(settings, cell, weights_hash, images, device)) for cell in cells]
+        hashed = [(cell, *_content_hash(settings, cell, weights_hash, images, arithmetic)) for cell in cells]
         lacking = [one for one in hashed if not ledger.has(one[1])]
         found.append((lacking, len(cells) - len(lacking)))
     return found
 
 
-def _content_hash(
-    settings: Settings, cell: Cell, weights_hash: str, images: str, device: torch.device
-) -> tuple[str, dict]:
+def _content_hash(settings: Settings, cell: Cell, weights_hash: str, images: str, arithmetic: dict) -> tuple[str, dict]:
     """Return a hash of everything that determines a cell's result, and that: down to the order of sums."""
+    on_gpu = arithmetic["kernels"] is None  # whose sums may depend on the batch
+    alone = cell.bn == "frozen" and settings.precision != "reference" and not on_gpu
     determined_by = {
         "recipe": RECIPE,
         "weights": weights_hash,
@@ -149,9 +161,9 @@ def _content_hash(
         "bn": cell.bn,
         "surrogate": cell.surrogate,
         "precision": settings.precision,
-        "batch_size": settings.batch_size if cell.bn != "frozen" or settings.precision == "reference" else None,
+        "batch_size": None if alone else settings.batch_size,
         **networks.coding(cell.network),
-        **networks.arithmetic(device),
+        **arithmetic,
     }
     text = json.dumps(determined_by, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest(), determined_by

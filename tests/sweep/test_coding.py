@@ -44,7 +44,8 @@ def test_an_unknown_coding_is_refused_with_the_near_one():
 
 def test_the_phase_code_has_the_hashes_it_had_before_there_were_others(monkeypatch):
     """Computed by the version that knew no codings."""
-    monkeypatch.setattr(networks, "arithmetic", lambda device: {"torch": "1", "device": "a", "kernels": "b"})
+    arithmetic = {"torch": "1", "device": "a", "kernels": "b"}
+    monkeypatch.setattr(networks, "arithmetic", lambda device: arithmetic)
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     few = Dataset(images, torch.tensor([0, 1]), ("a", "b"), "digits", "train")
 
@@ -52,7 +53,7 @@ def test_the_phase_code_has_the_hashes_it_had_before_there_were_others(monkeypat
         network = Network("digits", "sew_resnet18", "max", 3407, *coding)
         description = networks.describe(Settings(), network, few, CPU) | {"threads": 1}
         attack = Cell(network, "pgd", "frozen", "atan:2", 7, 1, 4)
-        return weights.path(description).stem, _content_hash(Settings(), attack, "w", "i", CPU)[0]
+        return weights.path(description).stem, _content_hash(Settings(), attack, "w", "i", arithmetic)[0]
 
     before = "056f34e7301592382e5bd725faa73ac652f14f86a3aa0df643b625ad250e6bcd"
     assert hashes() == hashes("phase") == ("sew_resnet18-max-digits-ca0f7b90a23e3fe6", before)

@@ -261,7 +261,7 @@ def test_what_is_in_the_ledger_is_not_done_again(tmp_path):
     assert (heard.done, heard.total, again.done, again.total) == (2, 2, 2, 2)
     _, _, third = everything(settings(eps=(4, 16)), more, tmp_path / "a")
     assert third == samples(settings(eps=(4, 16))) and first.items() <= third.items()
-    assert [name for name, *_ in more.stages] == [f"sew_resnet18 max 3407: {a}, eps 16" for a in ("fgsm", "pgd")]
+    assert [name for name, *_ in more.stages] == [f"sew_resnet18 max 3407: {a}, eps 16" for a in ("fgsm", "pgd-2")]
 
 
 @pytest.mark.parametrize("change", [{"steps": (3,)}, {"alpha": 0.02}, {"precision": "fast"}, {"images": 11}])
@@ -271,7 +271,29 @@ def test_what_changes_a_result_is_another_cell(tmp_path, change):
     everything(settings(**chosen), folder=tmp_path / "a")
     heard = Heard()
     assert len(everything(settings(**chosen, **change), heard, tmp_path / "a")[1]) == 2
-    assert [name for name, *_ in heard.stages] == ["sew_resnet18 max 3407: pgd, eps 4"]
+    steps = change.get("steps", (2,))[0]
+    assert [name for name, *_ in heard.stages] == [f"sew_resnet18 max 3407: pgd-{steps}, eps 4"]
+
+
+@pytest.mark.parametrize(("kernels", "cells"), [(["avx2"], 1), (None, 2)], ids=["cpu", "gpu"])
+def test_a_cell_is_of_its_workers_arithmetic_and_on_a_gpu_of_the_batch_size(tmp_path, kernels, cells):
+    chosen = {"attacks": ("fgsm",), "eps": (4,)}
+    everything(settings(**chosen), folder=tmp_path)
+    with Ledger.write(tmp_path) as ledger:
+        for batch_size in (5, 12):
+            workers = engine("local", settings(**chosen, batch_size=batch_size))
+            workers.arithmetic = {"torch": torch.__version__, "device": "of a worker elsewhere", "kernels": kernels}
+            assert list(run(workers._attacker.settings, ledger, 1, workers, Silent())) or batch_size == 12
+        assert len(ledger.results()) == 1 + cells
+
+
+def test_every_pass_of_a_sweep_has_a_name_of_its_own():
+    heard = Heard()
+    axes = {"bn": ("frozen", "batch"), "surrogates": ("atan:2", "sigmoid:4"), "steps": (1, 2), "restarts": (1, 2)}
+    samples(settings(images=2, **axes), heard)
+    names = [name for name, *_ in heard.stages]
+    assert len(set(names)) == len(names) == 1 + 2 * 2 * (1 + 2 * 2)
+    assert names[-1] == "sew_resnet18 max 3407: pgd-2, 2 restarts, bn batch, sigmoid:4, 3 eps"
 
 
 def test_other_weights_are_another_network(tmp_path):
@@ -316,7 +338,7 @@ def test_every_stage_tells_of_every_image_and_every_cell():
     assert heard.stages == [
         ["sew_resnet18 max 3407: train", 40, 40],
         ["sew_resnet18 max 3407: fgsm, 3 eps", 7, 7],
-        ["sew_resnet18 max 3407: pgd, 3 eps", 7, 7],
+        ["sew_resnet18 max 3407: pgd-2, 3 eps", 7, 7],
     ]
     assert heard.done == heard.total == 6
 
