@@ -14,19 +14,27 @@ from pathlib import Path
 
 def write(path: Path, content: bytes) -> None:
     """Put `content` in `path` at once: written beside it, flushed to the disk, then renamed over it."""
-    with replaced(path) as beside, beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with replaced(path) as beside:
+        beside.write_bytes(content)
 
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; what is there is renamed over `path` at the end, or gone if it fails."""
+    """Give a path beside `path` to write a file to, which takes the place of `path` at the end, or is gone if it fails.
+
+    Raises:
+        OSError: it cannot be written; with `path` where the system names none, as on a full disk.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -37,11 +45,16 @@ def cache(name: str) -> Path:
     Raises:
         OSError: it cannot be made or written to.
     """
-    home = os.environ.get("FASTSNN_CACHE") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastsnn"
-    )
-    folder = Path(home).expanduser() / name
+    folder = cache_path(name)
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder} cannot be written to; set FASTSNN_CACHE to a folder that can")
     return folder
+
+
+def cache_path(name: str) -> Path:
+    """Return where that folder is, or would be."""
+    home = os.environ.get("FASTSNN_CACHE") or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastsnn"
+    )
+    return Path(home).expanduser() / name

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import io
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .. import files
@@ -14,6 +14,7 @@ from . import report
 from .ledger import Ledger
 
 FORMATS = ("csv", "parquet", "json")
+_BLOCK = 100_000  # lines in memory at a time, and in a row group of Parquet
 
 
 def write(ledger: Ledger, file: Path, kind: str, *, samples: bool = False) -> list[Path]:
@@ -37,11 +38,12 @@ def write(ledger: Ledger, file: Path, kind: str, *, samples: bool = False) -> li
         files.write(file, (json.dumps(networks(ledger), indent=2) + "\n").encode())
         return [file]
     rows = [dict(row) for row in ledger.results()]
-    written = [_write_table(file, kind, list(rows[0]) if rows else [], [list(row.values()) for row in rows])]
+    cells = [list(row.values()) for row in rows]
+    written = [_write_table(file, kind, list(rows[0]) if rows else [], [cells])]
     if samples:
         beside = file.with_name(f"{file.stem}-samples{file.suffix}")
         names = ["cell", "image", "clean_correct", "correct", "zero_gradient", "linf"]
-        written.append(_write_table(beside, kind, names, list(_samples(ledger))))
+        written.append(_write_table(beside, kind, names, _blocks(_samples(ledger, rows))))
     return written
 
 
@@ -73,27 +75,40 @@ def worst_cases(ledger: Ledger, network: int) -> Iterator[tuple[tuple[float, str
             yield key, len(cells), correct, images
 
 
-def _samples(ledger: Ledger) -> Iterator[list]:
-    for row in ledger.results():
+def _samples(ledger: Ledger, rows: Sequence[dict]) -> Iterator[list]:
+    for row in rows:
         for line in ledger.samples(row["cell"]):
             yield [row["cell"], *line]
 
 
-def _write_table(file: Path, kind: str, names: list[str], rows: list[list]) -> Path:
+def _blocks(lines: Iterator[list]) -> Iterator[list[list]]:
+    """Yield the lines in blocks, at least one, which may be empty."""
+    block = list(itertools.islice(lines, _BLOCK))
+    yield block
+    while block := list(itertools.islice(lines, _BLOCK)):
+        yield block
+
+
+def _write_table(file: Path, kind: str, names: list[str], blocks: Iterable[list[list]]) -> Path:
+    """Write a table block by block; in Parquet the first one decides the columns' types."""
     if kind == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([report.written(value) for value in row] for row in rows)
-        files.write(file, text.getvalue().encode())
+        with files.replaced(file) as beside, beside.open("w", newline="") as text:
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(names)
+            for rows in blocks:
+                writer.writerows([report.written(value) for value in row] for row in rows)
         return file
     if importlib.util.find_spec("pyarrow") is None:
         raise ImportError('Parquet needs pyarrow; install with: pip install "fastsnn[parquet]"')
     import pyarrow
     import pyarrow.parquet
 
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table(dict(zip(names, columns, strict=True))), sink)
-    files.write(file, sink.getvalue().to_pybytes())
+    tables = (
+        pyarrow.table(dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True)))
+        for rows in blocks
+    )
+    first = next(tables)
+    with files.replaced(file) as beside, pyarrow.parquet.ParquetWriter(beside, first.schema) as writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table)
     return file

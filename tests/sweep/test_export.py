@@ -57,3 +57,35 @@ def test_parquet_without_pyarrow_names_the_extra(ledger, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install \"fastsnn\[parquet\]\""):
         export.write(ledger, tmp_path / "a.parquet", "parquet")
     assert not (tmp_path / "a.parquet").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_samples_are_written_in_blocks_and_never_held_all(ledger, tmp_path, monkeypatch, kind):
+    pytest.importorskip("pyarrow", reason='needs pyarrow: pip install "fastsnn[parquet]"')
+    import pyarrow.parquet
+
+    _, whole = export.write(ledger, tmp_path / f"whole.{kind}", kind, samples=True)
+    asked, samples = [], Ledger.samples
+
+    def one_cell_at_a_time(self, cell):
+        assert len(asked) < 2 or list(tmp_path.glob(".parts*.tmp")), "nothing is written before the third cell is read"
+        asked.append(cell)
+        return samples(self, cell)
+
+    monkeypatch.setattr(export, "_BLOCK", 5)
+    monkeypatch.setattr(Ledger, "samples", one_cell_at_a_time)
+    _, parts = export.write(ledger, tmp_path / f"parts.{kind}", kind, samples=True)
+    assert len(asked) == 3 and not list(tmp_path.glob(".parts*.tmp"))
+    if kind == "csv":
+        assert parts.read_bytes() == whole.read_bytes()
+    else:
+        assert pyarrow.parquet.read_table(parts).equals(pyarrow.parquet.read_table(whole))
+        assert pyarrow.parquet.ParquetFile(parts).num_row_groups == 3
+
+
+@pytest.mark.parametrize("kind", export.FORMATS)
+def test_a_sweep_without_cells_is_exported_empty(tmp_path, kind):
+    pytest.importorskip("pyarrow", reason='needs pyarrow: pip install "fastsnn[parquet]"')
+    with Ledger.write(tmp_path) as ledger:
+        for file in export.write(ledger, tmp_path / f"a.{kind}", kind, samples=kind != "json"):
+            assert file.exists()
