@@ -73,8 +73,7 @@ class Lines(Silent):
 
     def finish(self, note: str = "") -> None:
         """End the stage with its time."""
-        parts = (f"done in {time.monotonic() - self.began:.1f} s", note)
-        self.say(f"{self.name}: {', '.join(filter(None, parts))}")
+        self.say(_done(self.name, self.began, note))
 
     def say(self, sentence: str) -> None:
         """Print a line."""
@@ -118,7 +117,7 @@ class JsonLines(Silent):
 
 
 class Bars(Silent):
-    """A bar for all cells and one for every stage, with images per second and the time left: for terminals."""
+    """A bar for all cells and one for the stage at work, with images per second and the time left: for terminals."""
 
     def __init__(self):
         from rich.console import Console
@@ -153,7 +152,7 @@ class Bars(Silent):
     def start(self, name: str, images: int) -> None:
         """Begin a stage with a bar of its own."""
         self.task = self.bars.add_task(name, total=images, rate="", note="")
-        self.done, self.began = 0, time.monotonic()
+        self.name, self.done, self.began = name, 0, time.monotonic()
 
     def advance(self, images: int, note: str = "") -> None:
         """Move the bar."""
@@ -162,12 +161,18 @@ class Bars(Silent):
         self.bars.update(self.task, advance=images, rate=f"{rate} img/s", note=note)
 
     def finish(self, note: str = "") -> None:
-        """Fill the bar."""
-        self.bars.update(self.task, total=max(self.done, 1), completed=max(self.done, 1), note=note)
+        """Replace the bar by a line: a terminal has few rows."""
+        self.bars.remove_task(self.task)
+        self.say(_done(self.name, self.began, note))
 
     def say(self, sentence: str) -> None:
         """Print a line above the bars."""
         self.bars.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def _done(name: str, began: float, note: str) -> str:
+    parts = (f"done in {time.monotonic() - began:.1f} s", note)
+    return f"{name}: {', '.join(filter(None, parts))}"
 
 
 def _rate(images: int, seconds: float) -> str:

@@ -45,7 +45,9 @@ def test_lines_are_few_where_work_is_quick():
     assert len(text.getvalue().splitlines()) == 4
 
 
-def test_bars_tell_the_same(monkeypatch):
+def terminal(monkeypatch):
+    """Return what a terminal of 80 columns and 12 rows is sent from now on."""
+
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -54,11 +56,32 @@ def test_bars_tell_the_same(monkeypatch):
     monkeypatch.setattr(sys, "stderr", text)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "12")
+    return text
+
+
+def test_bars_tell_the_same(monkeypatch):
+    sent = terminal(monkeypatch)
     drive(Bars())
-    shown = text.getvalue()
-    assert all(
-        part in shown for part in ("net: train", "10/10", "img/s", "cells saved", "3/4", "loss 0.750", "a sentence")
-    )
+    shown = sent.getvalue()
+    assert all(part in shown for part in ("net: train: done in", "cells saved", "3/4", "loss 0.750", "a sentence"))
+
+
+def test_the_bars_of_many_passes_are_all_cells_and_the_running_one(monkeypatch):
+    sent, bars = terminal(monkeypatch), Bars()
+    with bars:
+        bars.cells(50)
+        for i in range(25):
+            bars.start(f"pass {i}", 10)
+            if i < 24:
+                bars.finish("50.0 %")
+                bars.cells_done(2)
+        sent.truncate(0)
+        bars.advance(10)
+        bars.bars.refresh()
+        shown = sent.getvalue()
+    assert all(part in shown for part in ("cells saved", "48/50", "pass 24", "10/10", "img/s"))
+    assert "pass 23" not in shown and "..." not in shown
 
 
 @pytest.mark.parametrize("name", ["cells", "cells_done", "start", "advance", "finish", "say"])
