@@ -19,7 +19,16 @@ def test_underscores_and_single_values_are_taken(tmp_path):
     assert plan_file.read(tmp_path / "plan.toml") == expected
 
 
-@pytest.mark.parametrize(("text", "message"), [("sed = 1", "Did you mean 'seed'"), ("seed = ", "is not TOML")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sed = 1", "Did you mean 'seed'"),
+        ("seed = ", "is not TOML"),
+        ("batch-size = 2\nbatch_size = 3", "has both 'batch-size' and 'batch_size', which are one key"),
+        ('engine = "ray"', r"has 'engine', expected in the command only: --engine says how to run, not what"),
+        ("dry_run = true", "has 'dry_run', expected in the command only: --dry-run "),
+    ],
+)
 def test_what_is_wrong_is_refused(tmp_path, text, message):
     (tmp_path / "plan.toml").write_text(text)
     with pytest.raises(ValueError, match=message):
