@@ -44,7 +44,7 @@ from .sweep import (
     weights,
 )
 from .sweep.by_name import ATTACKS
-from .sweep.engines import ENGINES
+from .sweep.engines import ENGINES, EngineError
 from .sweep.estimate import estimate
 from .sweep.folder import FIGURE, RESULTS
 from .sweep.ledger import FILE
@@ -66,11 +66,23 @@ the cache of `fastsnn sweep`, or are trained now and go there."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name; None takes sys.argv) and return its exit code."""
-    arguments = _parser().parse_args(argv)
     try:
-        return arguments.run_command(arguments)
-    except KeyboardInterrupt:
-        return _say(arguments, "interrupted; there was nothing to save.", 130)
+        return _run(argv)
+    except BrokenPipeError:  # whoever read, such as head, has left; what is printed at the exit must not fail again
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = _parser().parse_args(argv)
+        try:
+            return arguments.run_command(arguments)
+        except KeyboardInterrupt:
+            return _say(arguments, "interrupted; there was nothing to save.", 130)
+    finally:
+        sys.stdout.flush()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -232,7 +244,7 @@ def _add_export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=export.FORMATS, default="csv", help=f"{text} (default: csv)")
     text = "also every image of every cell (csv and parquet)"
     parser.add_argument("--samples", action="store_true", help=text)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (default: RUN/results.<format>)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (default: RUN/export.<format>)")
     parser.set_defaults(run_command=_export)
 
 
@@ -250,9 +262,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
         settings = _settings(arguments)
         out = arguments.out or default_out(settings, arguments.plan)
         if arguments.dry_run:
+            folder.check(settings, out)
             return _dry_run(settings, out)
         prepare(settings, out)
-    except (ValueError, TypeError, ImportError, OSError) as error:
+    except BrokenPipeError:
+        raise
+    except (ValueError, TypeError, ImportError, LedgerError, OSError) as error:
         return _say(arguments, _sentence(error), 2)
     try:
         with _progress(arguments.progress) as progress:
@@ -262,8 +277,10 @@ def _sweep(arguments: argparse.Namespace) -> int:
                 pass
     except KeyboardInterrupt:
         return _say(arguments, f"interrupted; {_saved(out)}", 130)
-    except (FloatingPointError, LedgerError, ImportError, OSError) as error:
+    except (FloatingPointError, LedgerError, EngineError, ImportError) as error:
         return _say(arguments, _sentence(error), 1)
+    except OSError as error:
+        return _say(arguments, f"{_sentence(error)[:-1]}; what was finished is saved.", 1)
     except torch.OutOfMemoryError:
         return _say(arguments, "the GPU's memory is too small; try a smaller --batch-size, or auto.", 1)
     _show(out)
@@ -272,8 +289,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 def _saved(out: Path) -> str:
     """Return what an interrupted sweep leaves, and how to go on."""
-    with Ledger.read(out) as ledger:
-        count = len(ledger.results())
+    try:
+        with Ledger.read(out) as ledger:
+            count = len(ledger.results())
+    except LedgerError:  # it was not begun yet: one that is damaged is refused before any work
+        count = 0
     cells = f"{count} cells are in {out / FILE}" if count else "no cell was finished"
     return f"{cells}, networks trained so far in {weights.directory()}; the same command goes on from there."
 
@@ -295,16 +315,17 @@ def _dry_run(settings: Settings, out: Path) -> int:
             table.add_row(str(network), *how, " ".join(f"{cell.eps:g}" for cell in cells))
     Console(highlight=False).print(table)
     print("measuring ...", file=sys.stderr, flush=True)
-    measured = {}
-    for network in found:  # seeds and poolings take the same time
-        alike = (network.data, network.model)
-        measured[alike] = measured.get(alike) or estimate(settings, network)
-    estimates = [measured[network.data, network.model] for network in found]
+    estimates = estimate(settings, out)
+    cells, saved = (sum(getattr(one, name) for one in estimates) for name in ("cells", "saved"))
     training, attacks = (sum(getattr(one, name) for one in estimates) for name in ("training", "attacks"))
-    cells = sum(one.cells for one in estimates)
-    print(f"{cells} cells of {len(found)} networks; on this machine about {_duration(attacks)} to attack", end="")
-    print(f", and {_duration(training)} to train before" if training else ", trained already", end="")
-    print(f". Nothing was written; without --dry-run results go to {out}.")
+    count = sum(one.training > 0 for one in estimates)
+    print(f"{cells} cells of {len(found)} networks", end=f", {saved} of which are saved already; " if saved else "; ")
+    if saved == cells:
+        print("nothing is left to do.")
+        return 0
+    print(f"on this machine about {_duration(attacks)} to attack", end="")
+    print(f", and {_duration(training)} to train {count} of them before" if count else ", trained already", end="")
+    print(f". Nothing was begun; without --dry-run results go to {out}.")
     return 0
 
 
@@ -363,7 +384,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     try:
-        file = arguments.out or arguments.run / f"results.{arguments.format}"
+        file = arguments.out or arguments.run / f"export.{arguments.format}"
         with Ledger.read(arguments.run) as ledger:
             written = export.write(ledger, file, arguments.format, samples=arguments.samples)
     except (LedgerError, ImportError, ValueError, OSError) as error:
@@ -392,7 +413,11 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             kind = {"eps": float, "steps": int, "restarts": int, "seeds": int}.get(name, str)
             given = tuple(_number(plan_file.flag(name), text, kind) for text in given)
         settings[name] = given
-    return Settings(**settings)
+    try:
+        return Settings(**settings)
+    except (ValueError, TypeError) as error:  # by the names that were typed
+        name, space, rest = str(error).partition(" ")
+        raise type(error)(f"{plan_file.flag(name) if name in DEFAULTS else name}{space}{rest}") from None
 
 
 def _images(text: str) -> int | str:

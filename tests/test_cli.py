@@ -38,7 +38,7 @@ def test_a_sweep_shows_its_table_and_says_where_the_files_are(capsys, tmp_path):
     out, err = capsys.readouterr()
     assert "sew_resnet18" in out and "results/results.csv" in out
     assert max(map(len, out.splitlines())) <= 80
-    assert "sew_resnet18 max 3407: train: 40 images" in err and "sew_resnet18 avg 3407: pgd, 3 eps: done" in err
+    assert "sew_resnet18 max 3407: train: 40 images" in err and "sew_resnet18 avg 3407: pgd-2, 3 eps: done" in err
     rows = list(csv.DictReader((tmp_path / "results" / "results.csv").open()))
     assert len(rows) == 12
     assert all(row["accuracy"] == row["clean_accuracy"] for row in rows if row["eps_255"] == "0")
@@ -73,10 +73,13 @@ def test_lists_take_spaces_and_commas(lists):
     ("flags", "message"),
     [
         (["--models", "sew_resnet19"], "Did you mean"),
-        (["--pool", "mean"], "pools is 'mean'"),
+        (["--pool", "mean"], "pool is 'mean'"),
         (["--eps", "0", "six"], "eps holds 'six'"),
         (["--eps", ","], "at least one value"),
         (["--eps", "300"], "at most 255"),
+        (["--seed", "1", "1"], "seed names 1 twice"),
+        (["--surrogate", "atan"], "surrogate has 'atan'"),
+        (["--train-batch-size", "0"], "train-batch-size is 0"),
         (["--width", "x"], "--width"),
         (["--alpha", "0"], "alpha is 0.0"),
         (["--device", "tpu"], "device is 'tpu'"),
@@ -191,10 +194,30 @@ def test_a_dry_run_shows_cells_and_an_estimate_and_writes_nothing(capsys, tmp_pa
     plan = write_plan(tmp_path, 'steps = [2, 3]\nsurrogate = ["atan:2", "sigmoid:4"]')
     assert cli.main(["sweep", plan, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert (
-        f"{2 * 2 * (1 + 2) * 2} cells of 2 networks" in out and "seconds to attack" in out and "to train before" in out
-    )
-    assert "sigmoid:4" in out and not (tmp_path / "runs").exists()
+    assert f"{2 * 2 * (1 + 2) * 2} cells of 2 networks" in out and "seconds to attack" in out
+    assert "to train 2 of them before" in out and "sigmoid:4" in out and not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_leaves_out_what_is_there_network_by_network(capsys, tmp_path):
+    dry = ["sweep", *tiny.FLAGS, "--dry-run", "--out", "a"]
+    assert cli.main(dry) == 0
+    assert "12 cells of 2 networks" in capsys.readouterr().out and not (tmp_path / "cache").exists()
+    assert cli.main(["sweep", *tiny.FLAGS, "--pool", "max", "--out", "a", "--quiet"]) == 0
+    capsys.readouterr()
+    assert cli.main(dry) == 0
+    out = capsys.readouterr().out
+    assert "12 cells of 2 networks, 6 of which are saved already" in out and "to train 1 of them before" in out
+    assert cli.main([*dry, "--pool", "max"]) == 0
+    assert "6 cells of 1 networks, 6 of which are saved already; nothing is left to do" in capsys.readouterr().out
+    assert cli.main([*dry, "--pool", "max", "--eps", "4", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "4 cells of 1 networks, 2 of which are saved already" in out and "trained already" in out
+
+
+def test_a_dry_run_refuses_what_the_run_would(capsys, tmp_path):
+    assert "few has 12 test images" in refused(capsys, "sweep", *tiny.FLAGS, "--dry-run", "--images", "100000")
+    (tmp_path / "old").write_text("precious")
+    assert "neither empty nor" in refused(capsys, "sweep", *tiny.FLAGS, "--dry-run", "--out", ".")
 
 
 def test_the_same_command_goes_on_and_finds_what_is_there(capsys):
@@ -215,8 +238,12 @@ def test_exports_are_written_beside_the_results(capsys, tmp_path):
     assert cli.main(["sweep", *tiny.FLAGS, "--out", "a", "--quiet"]) == 0
     capsys.readouterr()
     assert cli.main(["export", "a", "--format", "json"]) == 0
-    assert capsys.readouterr().out == "a/results.json\n"
-    assert len(json.loads((tmp_path / "a/results.json").read_text())) == 2
+    assert capsys.readouterr().out == "a/export.json\n"
+    assert len(json.loads((tmp_path / "a/export.json").read_text())) == 2
+    results = (tmp_path / "a/results.csv").read_bytes()
+    assert cli.main(["export", "a", "--samples"]) == 0
+    assert capsys.readouterr().out == "a/export.csv\na/export-samples.csv\n"
+    assert (tmp_path / "a/results.csv").read_bytes() == results, "that is the sweep's own"
     assert "is not the folder of a sweep" in refused(capsys, "export", "b")
 
 
@@ -269,6 +296,58 @@ def test_a_diverged_training_is_a_sentence(capsys, monkeypatch):
     monkeypatch.setattr(folder, "run", diverge)
     assert cli.main(["sweep", *tiny.FLAGS, "--quiet"]) == 1
     assert capsys.readouterr().err == "fastsnn sweep: The training loss is nan in epoch 1; try an lr below 3.\n"
+
+
+def test_an_engine_that_cannot_begin_is_a_sentence(capsys):
+    pytest.importorskip("ray", reason='needs Ray: pip install "fastsnn[ray]"')
+    assert cli.main(["sweep", *tiny.FLAGS, "--quiet", "--engine", "ray", "--address", "127.0.0.1:1"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("fastsnn sweep: no Ray cluster answers at 127.0.0.1:1 ") and len(err.splitlines()) == 1
+
+
+def test_a_full_disk_says_where_and_that_what_was_finished_is_saved(capsys, monkeypatch, tmp_path):
+    calls = []
+
+    def full(_):
+        calls.append(1)
+        if len(calls) > 1:  # the first are the weights
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert cli.main(["sweep", *tiny.FLAGS, "--pool", "max", "--out", "full", "--quiet"]) == 1
+    said = "full/results.csv: No space left on device; what was finished is saved"
+    assert capsys.readouterr().err == f"fastsnn sweep: {said}.\n"
+    with Ledger.read(tmp_path / "full") as ledger:
+        assert len(ledger.results()) == 3
+
+
+def test_an_interrupt_before_there_is_a_ledger_is_a_sentence(capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(cli, "sweep", interrupted)
+    assert cli.main(["sweep", *tiny.FLAGS, "--out", "new", "--quiet"]) == 130
+    assert "interrupted; no cell was finished" in capsys.readouterr().err
+
+
+def test_corrupt_cached_weights_cost_a_report_its_pictures_only(capsys, tmp_path):
+    assert cli.main(["sweep", *tiny.FLAGS, "--out", "a", "--quiet"]) == 0
+    for file in weights.directory().iterdir():
+        file.write_bytes(file.read_bytes()[:-9])
+    assert cli.main(["report", "a"]) == 0
+    assert "The cached weights" in (tmp_path / "a" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["--version"], ["sweep", "--width", "4", "--dry-run"]])
+def test_a_reader_who_leaves_is_no_traceback(command):
+    """As in `fastsnn doctor | head -n 0`."""
+    run = [sys.executable, "-c", "import sys; from fastsnn.cli import main; sys.exit(main())", *command]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {**os.environ, "PYTHONUNBUFFERED": ""}}
+    process = subprocess.Popen(run, text=True, **how)
+    process.stdout.close()
+    err = process.stderr.read()
+    assert "Traceback" not in err and "BrokenPipe" not in err and process.wait(60) == 1
 
 
 def start(*flags):

@@ -35,27 +35,37 @@ def default_out(settings: Settings, plan: Path | None = None) -> Path:
     return Path("runs", f"{'-'.join(settings.data)}-{digest[:8]}")
 
 
-def prepare(settings: Settings, out: Path) -> None:
-    """Refuse a sweep that cannot work before it begins, and make its folder.
+def check(settings: Settings, out: Path) -> None:
+    """Refuse a sweep that cannot work before it begins.
 
     Raises:
         ImportError: an optional package is missing; the message names the extra.
         ValueError: settings.images asks for more images than there are, or a file of a data set is damaged.
         FileNotFoundError: a data set is not there.
         FileExistsError: the folder holds something but no ledger, or there is a file in its place.
-        OSError: the folder, or the cache of weights, cannot be made or written to.
+        OSError: a file of a data set cannot be read, or be kept in the cache.
     """
     if missing := missing_packages():
         raise ImportError(missing)
     others = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
     if (out.exists() and not out.is_dir()) or (others and not (out / FILE).exists()):
         raise FileExistsError(f"{out} exists and is neither empty nor the folder of a sweep; name another with --out.")
-    weights.directory()
     for name in settings.data:
         inputs.load(settings, name, "train")  # event frames are cached now
         available = len(inputs.load(settings, name, "test"))
         if settings.images is not None and settings.images > available:
             raise ValueError(f"images is {settings.images}, but {name} has {available} test images.")
+
+
+def prepare(settings: Settings, out: Path) -> None:
+    """Refuse a sweep that cannot work before it begins, and make its folder.
+
+    Raises:
+        ImportError, ValueError, FileNotFoundError, FileExistsError: as in `check`.
+        OSError: as there; the folder, or the cache of weights, cannot be made or written to.
+    """
+    check(settings, out)
+    weights.directory()
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -89,6 +99,7 @@ def sweep(
     Raises:
         LedgerError: another run is at work in the folder; the ledger is of another version or cannot be written to.
         ImportError: Ray is asked for and not installed.
+        EngineError: workers cannot be had, or are lost.
         OSError: a file cannot be written.
         FloatingPointError: training diverged.
     """

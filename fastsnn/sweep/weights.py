@@ -15,7 +15,7 @@ import torch
 from .. import files
 
 
-class CorruptWeightsError(Exception):
+class CorruptWeightsError(ValueError):
     """A cached file that is not what was once written; the message is a sentence with its path."""
 
 
@@ -27,7 +27,8 @@ def directory() -> Path:
 def path(description: dict) -> Path:
     """Return where weights so described are kept: a readable name, and a hash of all the rest."""
     key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-    return directory() / f"{description['model']}-{description['pool']}-{description['data']}-{key}.safetensors"
+    folder = files.cache_path("weights")  # to ask for a path makes nothing
+    return folder / f"{description['model']}-{description['pool']}-{description['data']}-{key}.safetensors"
 
 
 def save(file: Path, state: dict[str, torch.Tensor], description: dict) -> None:
@@ -36,6 +37,7 @@ def save(file: Path, state: dict[str, torch.Tensor], description: dict) -> None:
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     header = {"description": json.dumps(description, sort_keys=True), "sha256": checksum(state)}
+    file.parent.mkdir(parents=True, exist_ok=True)
     files.write(file, safetensors.torch.save(state, header))
 
 
