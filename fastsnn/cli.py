@@ -29,6 +29,7 @@ from .data import DATASETS
 from .models import BUILDERS
 from .nn import ENCODERS
 from .sweep import (
+    EngineError,
     Ledger,
     LedgerError,
     Settings,
@@ -44,7 +45,7 @@ from .sweep import (
     weights,
 )
 from .sweep.by_name import ATTACKS
-from .sweep.engines import ENGINES, EngineError
+from .sweep.engines import ENGINES
 from .sweep.estimate import estimate
 from .sweep.folder import FIGURE, RESULTS
 from .sweep.ledger import FILE

@@ -1,5 +1,6 @@
 """Sweeps: networks x attacks x budgets and more, with a cache of trained weights and a ledger of what was found."""
 
+from .engines import EngineError
 from .folder import default_out, prepare, sweep
 from .ledger import Ledger, LedgerError
 from .plan import Cell, Network, Settings
@@ -8,6 +9,7 @@ from .run import Done, run
 __all__ = [
     "Cell",
     "Done",
+    "EngineError",
     "Ledger",
     "LedgerError",
     "Network",
