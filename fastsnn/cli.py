@@ -438,7 +438,7 @@ def _show(out: Path) -> None:
     from rich.console import Console
 
     with Ledger.read(out) as ledger:
-        rows = ledger.results()
+        rows = ledger.results_of_plan()
     console = Console(highlight=False)
     for table in report.tables(rows):
         console.print(table)

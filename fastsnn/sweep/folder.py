@@ -1,4 +1,7 @@
-"""A sweep's folder: the ledger, and what is drawn from it: results.csv after every pass, accuracy.png at the end."""
+"""A sweep's folder: the ledger, and what is drawn from it: results.csv after every pass, accuracy.png at the end.
+
+Both show the cells that the plan asks for; the ledger keeps those of other plans too.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import inputs, machine, report, weights
+from . import figure, inputs, machine, report, weights
 from .engines import engine
-from .ledger import FILE, Ledger
+from .ledger import FILE
+from .own_cells import OwnCells
 from .plan import Settings
 from .progress import Silent
 from .run import Done, run
@@ -103,13 +107,13 @@ def sweep(
         OSError: a file cannot be written.
         FloatingPointError: training diverged.
     """
-    with Ledger.write(out) as ledger, engine(engine_name, settings, address) as workers:
+    with OwnCells.write(out) as ledger, engine(engine_name, settings, address) as workers:
         number = ledger.begin_run(asdict(settings), machine.versions(), machine.describe())
         for done in run(settings, ledger, number, workers, progress, retrain=retrain):
             if done.cells:
-                report.write_csv(ledger.results(), out / RESULTS)
+                report.write_csv(ledger.own(), out / RESULTS)
             yield done
-        rows = ledger.results()
+        rows = ledger.own()
         report.write_csv(rows, out / RESULTS)
-        report.write_figure(rows, out / FIGURE)
-        ledger.finish_run(number)
+        figure.write(rows, out / FIGURE)
+        ledger.finish_run(number, [row["cell"] for row in rows])

@@ -7,7 +7,8 @@ again by a hash of everything that determines its result.
     networks  what was attacked: how it was trained, and a hash of its weights
     cells     a network x attack x bn x surrogate x steps x restarts x eps, and how many images stayed right
     samples   a cell's images: right without and under attack, whether the gradient was zero, the size of the change
-    results   a view for people and pandas: a line per cell, with its network
+    plans     which cells the plan of a finished run asked for, whichever run computed them
+    results   a view for people and pandas: a line per cell, with its network and all that it was made with
 """
 
 from __future__ import annotations
@@ -45,14 +46,31 @@ CREATE TABLE samples (
     correct INTEGER NOT NULL, zero_gradient INTEGER NOT NULL, linf REAL NOT NULL,
     PRIMARY KEY (cell, image)) WITHOUT ROWID;
 """
-_RESULTS = """SELECT
-    cells.id AS cell, networks.id AS network, data, model, width, pool, seed, T, K,
-    coalesce(json_extract(networks.description, '$.training.coding'), 'phase') AS coding, attack, eps AS eps_255, steps,
-    restarts, alpha, bn, surrogate, precision, images, correct, 100.0 * correct / images AS accuracy,
-    100.0 * clean_correct / images AS clean_accuracy, zero_gradients, seconds
-    FROM cells JOIN networks ON networks.id = cells.network
+_PLANS = """CREATE TABLE IF NOT EXISTS plans (
+    run INTEGER NOT NULL REFERENCES runs, cell INTEGER NOT NULL REFERENCES cells, PRIMARY KEY (run, cell))
+    WITHOUT ROWID;"""
+_SELECT = """SELECT
+    cells.id AS cell, networks.id AS network, run, data, model, width, pool, seed, T, K,
+    coalesce(json_extract(description, '$.training.coding'), 'phase') AS coding,
+    json_extract(description, '$.training.epochs') AS epochs,
+    json_extract(description, '$.training.batch_size') AS train_batch_size,
+    json_extract(description, '$.training.lr') AS lr,
+    json_extract(description, '$.training.schedule') AS schedule,
+    json_extract(description, '$.training.weight_decay') AS weight_decay,
+    json_extract(description, '$.threads') AS threads,
+    attack, eps AS eps_255, steps, restarts, alpha, bn, surrogate, precision,
+    json_extract(determined_by, '$.batch_size') AS batch_size,
+    json_extract(determined_by, '$.torch') AS torch,
+    json_extract(determined_by, '$.device') AS device,
+    json_extract(determined_by, '$.kernels[0]') AS kernels,
+    json_extract(determined_by, '$.recipe') AS recipe,
+    images, correct, 100.0 * correct / images AS accuracy, 100.0 * clean_correct / images AS clean_accuracy,
+    zero_gradients, seconds
+    FROM cells JOIN networks ON networks.id = cells.network"""
+_ORDER = """
     ORDER BY data, model, pool, seed, coding, attack, bn, surrogate, steps, restarts, eps, alpha, cells.id"""
-_VIEW = f"DROP VIEW IF EXISTS results; CREATE VIEW results AS {_RESULTS};"  # in every file that is written to
+_RESULTS = _SELECT + _ORDER
+_VIEW = f"{_PLANS} DROP VIEW IF EXISTS results; CREATE VIEW results AS {_RESULTS};"  # in every file written to
 
 
 class LedgerError(Exception):
@@ -148,9 +166,10 @@ class Ledger:
             insert = "INSERT INTO runs (started, settings, versions, machine) VALUES (?, ?, ?, ?)"
             return self._connection.execute(insert, values).lastrowid
 
-    def finish_run(self, run: int) -> None:
-        """Note that a run came to its end."""
-        with _told(self.file):
+    def finish_run(self, run: int, cells: Sequence[int]) -> None:
+        """Note that a run came to its end, and which cells its plan asked for."""
+        with _told(self.file), self._transaction():
+            self._connection.executemany("INSERT INTO plans VALUES (?, ?)", [(run, cell) for cell in cells])
             self._connection.execute("UPDATE runs SET finished = ? WHERE id = ?", (_now(), run))
 
     def weights_of(self, description: dict) -> str | None:
@@ -196,6 +215,19 @@ class Ledger:
         """Return the lines of the view `results`, in its order."""
         with _told(self.file):
             return self._connection.execute(_RESULTS).fetchall()  # the file's own view may be older
+
+    def results_of_plan(self) -> list[sqlite3.Row]:
+        """Return those of the plan that was finished last; the folder may hold other plans' cells beside them."""
+        its = " WHERE cells.id IN (SELECT cell FROM plans WHERE run = (SELECT max(run) FROM plans))"
+        with _told(self.file):
+            return self._connection.execute(_SELECT + its + _ORDER).fetchall()
+
+    def cells(self, hashes: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return for each of these hashes that is there the numbers of its cell and its network."""
+        query = "SELECT hash, id, network FROM cells WHERE hash IN (SELECT value FROM json_each(?))"
+        with _told(self.file):
+            rows = self._connection.execute(query, (json.dumps(hashes),))
+            return {row["hash"]: (row["id"], row["network"]) for row in rows}
 
     def runs(self) -> list[dict]:
         """Return the runs, with settings, versions and machine as they were."""

@@ -1,13 +1,12 @@
-"""What a sweep found, for machines (results.csv), for a terminal (tables) and for the eye (a figure).
+"""What a sweep found, for machines (results.csv) and for a terminal (tables), and what tells its rows apart.
 
-Rows are those of the ledger's view `results`.
+Rows are those of the ledger's view `results`. The figure is in figure.py.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +19,12 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 _COLUMNS = 80  # of the narrowest terminal
-_COLOURS = {"max": "tab:blue", "avg": "tab:orange"}
-_LINES = {"fgsm": ("--", "o"), "pgd": ("-", "s"), "mim": ("-.", "^"), "apgd": (":", "D"), "apgdt": (":", "v")}
-# what tells lines of a table or figure apart; the first three are always shown, the others where they differ
-_SHOWN = ("model", "pool", "attack")
-_NETWORK = ("data", "seed", "width", "T", "K", "coding")
-_AXES = (*_SHOWN, *_NETWORK, "steps", "restarts", "alpha", "bn", "surrogate", "precision")
-_NOT_IN_CSV = ("cell", "network", "seconds")  # equal sweeps on one machine give equal bytes
+_SHOWN = ("model", "pool", "attack")  # of each line of a table; the others where they differ
+TRAINING = ("width", "T", "K", "coding", "epochs", "train_batch_size", "lr", "schedule", "weight_decay", "threads")
+ATTACK = ("steps", "restarts", "alpha", "bn", "surrogate", "precision", "batch_size", "images")
+ARITHMETIC = ("torch", "device", "kernels", "recipe")
+AXES = (*_SHOWN, "data", "seed", *TRAINING, *ATTACK, *ARITHMETIC)
+_NOT_IN_CSV = ("cell", "network", "run", "seconds")  # equal sweeps on one machine give equal bytes
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
@@ -42,11 +40,11 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 def lines(rows: Sequence[Row]) -> tuple[list[str], dict[tuple, dict[float, Row]]]:
     """Return the names of what tells the lines apart, and for each line its rows by eps."""
-    differing = [name for name in _AXES if name in _SHOWN or differs(rows, name)]
     found: dict[tuple, dict[float, Row]] = {}
+    names = [*_SHOWN, *(name for name in differing(rows) if name not in _SHOWN)]
     for row in rows:
-        found.setdefault(tuple(row[name] for name in differing), {})[row["eps_255"]] = row
-    return differing, found
+        found.setdefault(tuple(row[name] for name in names), {})[row["eps_255"]] = row
+    return names, found
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
@@ -76,47 +74,42 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     return made
 
 
-def write_figure(rows: Sequence[Row], path: Path) -> None:
-    """Draw accuracy over eps as a PNG: a panel per model, a line per pooling (colour) and attack (dash and marker)."""
-    from matplotlib.figure import Figure
-
-    head, found = lines(rows)
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    figure = Figure(figsize=(1.6 + 4.4 * len(models), 4.2), dpi=150, layout="constrained")
-    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-    for panel, model in zip(panels, models, strict=True):
-        for by_eps in found.values():
-            first = next(iter(by_eps.values()))
-            if first["model"] == model:
-                dash, marker = _LINES[first["attack"]]
-                points = sorted((eps, row["accuracy"]) for eps, row in by_eps.items())
-                look = {"marker": marker, "color": _COLOURS[first["pool"]], "label": _label(first, head)}
-                panel.plot(*zip(*points, strict=True), dash, **look)
-        settled = [f"{name} {written(rows[0][name])}" for name in ("width", "bn") if not differs(rows, name)]
-        panel.set(title=", ".join([model, *settled]), xlabel="eps (1/255 of the encoded input)")
-        panel.grid(alpha=0.3)
-    panels[0].set_ylim(10 * math.floor(min(row["accuracy"] for row in rows) / 10) - 2, 102)
-    panels[0].set_ylabel(f"accuracy on {rows[0]['images']} test images of {rows[0]['data']} (%)")
-    panels[-1].legend(fontsize="small")
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    files.write(path, content.getvalue())
-
-
 def attack_name(row: Row) -> str:
     """Return e.g. "FGSM" or "PGD-7"."""
     return row["attack"].upper() if row["attack"] == "fgsm" else f"{row['attack'].upper()}-{row['steps']}"
 
 
-def _label(row: Row, head: Sequence[str]) -> str:
-    others = [f"{name} {written(row[name])}" for name in head if name not in (*_SHOWN, "steps")]
-    return ", ".join([f"{row['pool']} pooling", attack_name(row), *others])
+def differing(rows: Sequence[Row]) -> list[str]:
+    """Return the names of all that tells rows apart, but for eps.
+
+    "network" is among them where two networks are alike in all that has a name, as after a change of their images.
+    """
+    names = [name for name in AXES if differs(rows, name)]
+    of_network = [name for name in names if name not in ATTACK and name != "attack"]
+    alike = {(row["network"], *(row[name] for name in of_network)) for row in rows}
+    return names if len({key[1:] for key in alike}) == len(alike) else [*names, "network"]
 
 
 def differs(rows: Sequence[Row], name: str) -> bool:
-    """Tell whether rows that take such a setting have several values of it."""
-    attacks = name in ("steps", "restarts", "alpha")
-    return len({row[name] for row in rows if not attacks or takes(row["attack"], name)}) > 1
+    """Tell whether rows that have a value there have several; FGSM's one step and restart are none."""
+    return len({row[name] for row in rows if has(row, name)}) > 1
+
+
+def has(row: Row, name: str) -> bool:
+    """Tell whether a row has a value there that somebody could have chosen otherwise."""
+    chosen = name not in ("steps", "restarts", "alpha") or takes(row["attack"], name)
+    return row[name] is not None and chosen
+
+
+def shared(rows: Sequence[Row], names: Sequence[str] = AXES) -> dict[str, Any]:
+    """Return what rows have in common."""
+    values = {name: {row[name] for row in rows if has(row, name)} for name in names}
+    return {name: next(iter(some)) for name, some in values.items() if len(some) == 1}
+
+
+def named(settings: Mapping[str, Any]) -> str:
+    """Return settings as in "width 16, T 10"."""
+    return ", ".join(f"{name} {written(value)}" for name, value in settings.items())
 
 
 def written(value: Any) -> str | int:

@@ -28,7 +28,7 @@ def content(out):
         rows = [dict(row) for row in ledger.results()]
         by_cell = {row["cell"]: ledger.samples(row["cell"]) for row in rows}
         finished = [run["finished"] for run in ledger.runs()]
-    shown = [{name: row[name] for name in row if name not in ("cell", "network", "seconds")} for row in rows]
+    shown = [{name: row[name] for name in row if name not in ("cell", "network", "run", "seconds")} for row in rows]
     return [(row, by_cell[numbered["cell"]]) for row, numbered in zip(shown, rows, strict=True)], finished
 
 

@@ -1,6 +1,5 @@
 import csv
 import io
-import struct
 
 import pytest
 from rich.console import Console
@@ -13,6 +12,7 @@ def rows(models=("sew_resnet18",), eps=(0, 4), **others):
         {
             "cell": 1,
             "network": 1,
+            "run": 1,
             "data": "digits",
             "model": model,
             "width": 16,
@@ -21,6 +21,12 @@ def rows(models=("sew_resnet18",), eps=(0, 4), **others):
             "T": 10,
             "K": 8,
             "coding": "phase",
+            "epochs": 4,
+            "train_batch_size": 32,
+            "lr": 0.003,
+            "schedule": "cosine",
+            "weight_decay": 0.001,
+            "threads": 2,
             "attack": attack,
             "eps_255": float(budget),
             "steps": 7 if attack == "pgd" else 1,
@@ -29,6 +35,11 @@ def rows(models=("sew_resnet18",), eps=(0, 4), **others):
             "bn": "frozen",
             "surrogate": "atan:2",
             "precision": "fp32",
+            "batch_size": None,
+            "torch": "2.14",
+            "device": "AVX512",
+            "kernels": "avx512",
+            "recipe": 1,
             "images": 200,
             "correct": 200 - int(budget),
             "accuracy": 100 - int(budget) / 2,
@@ -56,7 +67,8 @@ def test_csv_holds_a_line_per_row_with_percentages_and_units(tmp_path):
         "accuracy": "99",
         "clean_accuracy": "100",
     }
-    assert lines[1] == lines[1] | expected and not {"cell", "network", "seconds"} & lines[1].keys()
+    assert lines[1] == lines[1] | expected and not {"cell", "network", "run", "seconds"} & lines[1].keys()
+    assert lines[1]["epochs"] == "4" and lines[1]["lr"] == "0.003" and lines[1]["torch"] == "2.14"
     assert [lines[5][name] for name in ("attack", "steps", "alpha", "accuracy")] == ["pgd", "7", "0.01", "92"]
 
 
@@ -82,9 +94,21 @@ def test_tables_fit_80_columns_and_leave_nothing_out(count):
     assert "sew_resnet152" in words
 
 
-@pytest.mark.parametrize("models", [("sew_resnet18",), ("sew_resnet18", "sew_resnet50")])
-def test_the_figure_is_a_png_that_grows_with_the_models(tmp_path, models):
-    report.write_figure(rows(models), tmp_path / "a.png")
-    content = (tmp_path / "a.png").read_bytes()
-    assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">I", content[16:20])[0] == pytest.approx(150 * (1.6 + 4.4 * len(models)), abs=1)
+OTHERS = {"epochs": 2, "lr": 0.1, "images": 100, "threads": 1, "torch": "2.15", "device": "H100", "recipe": 2}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_row_hides_another(name):
+    head, found = report.lines([*rows(), *rows(**{name: OTHERS[name]})])
+    assert head == ["model", "pool", "attack", name] and len(found) == 2 * 4
+
+
+def test_networks_that_are_alike_in_all_that_has_a_name_are_told_apart_by_their_number():
+    head, found = report.lines([*rows(), *rows(network=2)])
+    assert head == ["model", "pool", "attack", "network"] and len(found) == 2 * 4
+
+
+def test_what_rows_share_is_named():
+    text = report.named(report.shared([*rows(), *rows(bn="drift", batch_size=60)]))
+    assert "width 16, T 10" in text and "lr 0.003" in text and "steps 7" in text and "batch_size 60" in text
+    assert "bn" not in text and "pool" not in text
