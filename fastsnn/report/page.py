@@ -75,8 +75,7 @@ def _section(run: Path, ledger: Ledger, with_pictures: bool) -> tuple[dict[str, 
     row = pictures.row_to_show(rows) if with_pictures else None
     if row is not None:
         try:
-            root = ledger.runs()[-1]["settings"].get("root")  # sweeps before it was a setting had no files
-            figures["pictures"] = pictures.wall(row, ledger.description(row["network"]), root)
+            figures["pictures"] = pictures.wall(row, ledger)
         except (FileNotFoundError, ValueError) as error:
             section["notes"].append(str(error))
     return section, figures

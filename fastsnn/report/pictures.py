@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .. import data, models
-from ..functional import phase_encode
-from ..sweep import by_name, weights
+from ..sweep import Cell, Ledger, Network, Settings, inputs, weights
+from ..sweep.attacker import Attacker
+from ..sweep.plan import DEFAULTS
 from ..sweep.report import Row, attack_name
 
 if TYPE_CHECKING:
@@ -19,51 +19,62 @@ _COUNT = 8
 _NEAR = 6  # the paper's budget in 1/255
 
 
-def wall(row: Row, description: dict, root: str | None) -> Figure:
-    """Attack the first test images as a row of the results says, and show what becomes of them.
+def wall(row: Row, ledger: Ledger) -> Figure:
+    """Attack the first test images as the sweep did, and show what becomes of them.
 
     Args:
-        row: of the view `results`.
-        description: its network's, by which the cache has the weights.
-        root: the folder that has the files of the data set, see data.load.
+        row: of the ledger's results, phase-coded.
+        ledger: says where the files of the data set and the network's weights were, and what became of the images.
 
     Raises:
-        FileNotFoundError: the cache does not have them any more, or the images are gone; the message says which.
+        FileNotFoundError: the cache does not have the weights any more, or the images are gone; the message says which.
         ValueError: the images are damaged.
+        CorruptWeightsError: the weights are.
     """
     from matplotlib.figure import Figure
 
-    file = weights.path(description)
+    file = weights.path(ledger.description(row["network"]))
     state = weights.load(file)
     if state is None:
         raise FileNotFoundError(f"{file} is not there any more, so no picture could be attacked anew.")
-    test_set = data.load(row["data"], "test", root)
-    net = models.BUILDERS[row["model"]](pool=row["pool"], num_classes=test_set.num_classes, width=row["width"])
-    net.load_state_dict(state)
-    images, y = test_set.images[:_COUNT], test_set.labels[:_COUNT]
-    x = phase_encode(images, row["T"], row["K"])
-    adv = _attack(row, net.eval(), x, y)
-    with torch.no_grad():
-        before, after = net(x).argmax(1), net(adv).argmax(1)
+    root = ledger.runs()[-1]["settings"].get("root")  # sweeps before it was a setting had no files
+    settings, cell = _settings(row, root), _cell(row)
+    attacker = Attacker(settings, _device(row))
+    attacker.take(cell.network, state)
+    count = min(_COUNT, row["images"])
+    # where it determined the result, the batches are the sweep's
+    batch = row["batch_size"] if isinstance(row["batch_size"], int) else 1
+    x, adv, before, after = attacker.examples(cell, range(min(-(-count // batch) * batch, row["images"])))
+    test_set = inputs.load(settings, row["data"], "test")
     originals, changed = decode(x, row["K"]), decode(adv, row["K"])
     change = changed - originals
-    scale = 0.5 / max(change.abs().max().item(), 1e-9)
+    scale = 0.5 / max(change[:count].abs().max().item(), 1e-9)
 
-    figure = Figure(figsize=(1.1 * _COUNT, 3.9), layout="constrained")
-    axes = figure.subplots(3, _COUNT, squeeze=False)
+    figure = Figure(figsize=(max(4.4, 1.1 * count), 3.9), layout="constrained")
+    axes = figure.subplots(3, count, squeeze=False)
     shown = (("original", originals), (f"change x{scale:.0f}", 0.5 + scale * change), ("adversarial", changed))
-    for line, (name, pictures) in zip(axes, shown, strict=True):
+    for line, (name, images) in zip(axes, shown, strict=True):
         for i, one in enumerate(line):
-            one.imshow(pictures[i].clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+            one.imshow(images[i].clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
             one.set(xticks=[], yticks=[])
         line[0].set_ylabel(name)
-    for i in range(_COUNT):
+    for i in range(count):
         for one, found in ((axes[0][i], before[i]), (axes[2][i], after[i])):
-            right = bool(found == y[i])
+            right = bool(found == test_set.labels[i])
             one.set_title(test_set.classes[found], fontsize="small", color="black" if right else "tab:red")
-    where = f"{row['model']} {row['pool']}, {attack_name(row)}, eps {row['eps_255']:g}/255 on the spikes"
-    figure.suptitle(f"{where}; titles say what the network sees, red where it is wrong", fontsize="small")
+    right = (torch.stack([before, after], 1) == test_set.labels[: len(before), None])[:count]
+    figure.suptitle(_said(row, right, ledger), fontsize="small")
     return figure
+
+
+def _said(row: Row, right: torch.Tensor, ledger: Ledger) -> str:
+    """Return the title: the attack, and how many images the ledger has otherwise; `right` is [B, 2], clean and not."""
+    others = [f"{name} {row[name]}" for name in ("restarts", "bn", "surrogate", "precision", "width", "T", "seed")]
+    where = f"{row['model']} {row['pool']}, {attack_name(row)}, eps {row['eps_255']:g}/255 on the spikes"
+    known = [bool(one) for _, *both, _, _ in ledger.samples(row["cell"])[: len(right)] for one in both]
+    differ = (right != torch.tensor(known).view(-1, 2)).any(1).sum().item()
+    title = f"{where}\n{', '.join(others)}\nTitles say what the network sees, red where it is wrong."
+    return f"{title}\n{differ} of these {len(right)} came out otherwise in the sweep." if differ else title
 
 
 def row_to_show(rows: Sequence[Row]) -> Row | None:
@@ -86,8 +97,20 @@ def decode(x: torch.Tensor, K: int) -> torch.Tensor:
     return torch.einsum("t,tbchw->bchw", weight, first) / weight.sum()
 
 
-def _attack(row: Row, net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    eps = row["eps_255"] / 255
-    generator = torch.Generator().manual_seed(row["seed"])
-    how = {"alpha": row["alpha"], "steps": row["steps"], "restarts": row["restarts"], "generator": generator}
-    return by_name.craft(row["attack"], net, x, y, how, eps=eps, surrogate=row["surrogate"])
+def _settings(row: Row, root: str | None) -> Settings:
+    """Return the settings with which an attacker does what the sweep did."""
+    names = ("width", "T", "K", "images", "precision")
+    chosen = {name: row[name] or DEFAULTS[name] for name in ("alpha", "batch_size")}
+    return Settings(root=root, **{name: row[name] for name in names}, **chosen)
+
+
+def _cell(row: Row) -> Cell:
+    network = Network(row["data"], row["model"], row["pool"], row["seed"], row["coding"])
+    how = [row[name] for name in ("attack", "bn", "surrogate", "steps", "restarts", "eps_255")]
+    return Cell(network, *how)
+
+
+def _device(row: Row) -> torch.device:
+    """Return the GPU, if the row is from one of that name, else the CPU."""
+    same = torch.cuda.is_available() and torch.cuda.get_device_name() == row["device"]
+    return torch.device("cuda" if same else "cpu")

@@ -61,6 +61,27 @@ class Attacker:
                 on_batch(len(y))
         return [self._outcome(cell, found[cell], clean, zero) for cell in cells]
 
+    def examples(self, cell: Cell, images: range) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what `attack` scores under a cell, on the CPU, and not only whether it is classified rightly.
+
+        That is the images' encoded input [T, B, C, H, W], the adversarial input, and the class [B] seen in either.
+        """
+        self._net.load_state_dict(self._state)
+
+        def work(x: torch.Tensor, y: torch.Tensor, draws: list[torch.Generator]) -> tuple[torch.Tensor, ...]:
+            ((adv, _),) = self._craft((cell,), x, y, draws)
+            return adv, self._seen(x), self._seen(adv)
+
+        with _surrogate(self._net, cell.surrogate):
+            found = [(x, *made) for x, made, _ in self._batches(images, work)]
+        xs, advs, before, after = zip(*found, strict=True)
+        return torch.cat(xs, 1).cpu(), torch.cat(advs, 1).cpu(), torch.cat(before).cpu(), torch.cat(after).cpu()
+
+    def _seen(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the classes that the network sees, by the sums that attacks use."""
+        with input_gradient(self._net, precision=self.settings.precision) as gradient, torch.no_grad():
+            return gradient.network(x).argmax(1)
+
     def _outcome(self, cell: Cell, found: _Found, clean: numpy.ndarray, zero: numpy.ndarray) -> Outcome:
         if not found.correct:  # eps = 0 moves nothing
             return Outcome(clean, clean, zero, numpy.zeros(len(clean), numpy.float32))

@@ -1,10 +1,7 @@
 import pytest
-import torch
 
-from fastsnn.functional import phase_encode
 from fastsnn.report import published
 from fastsnn.report.figures import accuracy_over_eps, wilson
-from fastsnn.report.pictures import decode, row_to_show
 
 from ..sweep.test_report import rows
 
@@ -43,15 +40,3 @@ def test_the_paper_is_quoted_only_where_the_cell_is_the_same():
         assert published.beside({**pgd, **change}, "pgd") is None
     assert published.beside({**pgd, "eps_255": 8.0}, "clean") == 75.28
     assert published.beside(pgd, "fgsm") is None
-
-
-def test_a_decoded_picture_is_the_image_up_to_the_code():
-    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    assert torch.allclose(decode(phase_encode(images, 10, 8), 8), images / 255, atol=1e-6)
-    assert (decode(phase_encode(images, 4, 8), 8) - images / 255).abs().max() < 0.07, "four of eight bits"
-
-
-def test_what_is_shown_is_pgd_near_the_papers_budget():
-    shown = row_to_show(rows(eps=(0, 4, 16)))
-    assert (shown["attack"], shown["eps_255"]) == ("pgd", 4)
-    assert row_to_show(rows(eps=(0,))) is None
