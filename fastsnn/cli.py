@@ -379,7 +379,8 @@ def _report(arguments: argparse.Namespace) -> int:
     except (LedgerError, OSError) as error:
         return _say(arguments, _sentence(error), 2)
     print(f"{written[0]}: open it in a browser; it needs nothing else")
-    print(f"{len(written) - 1} figures as PNG and PDF are in {written[0].parent / 'figures'}")
+    figures = len({path.with_suffix("") for path in written[1:]})
+    print(f"{figures} figures as PNG and PDF are in {written[0].parent / 'figures'}")
     return 0
 
 

@@ -10,12 +10,13 @@ import torch
 from ..sweep import Cell, Ledger, Network, Settings, inputs, weights
 from ..sweep.attacker import Attacker
 from ..sweep.plan import DEFAULTS
-from ..sweep.report import Row, attack_name
+from ..sweep.report import Row, attack_name, named, shared
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COUNT = 8
+_SAID = ("restarts", "alpha", "bn", "surrogate", "precision", "seed", "width", "T", "K", "epochs")
 _NEAR = 6  # the paper's budget in 1/255
 
 
@@ -69,11 +70,11 @@ def wall(row: Row, ledger: Ledger) -> Figure:
 
 def _said(row: Row, right: torch.Tensor, ledger: Ledger) -> str:
     """Return the title: the attack, and how many images the ledger has otherwise; `right` is [B, 2], clean and not."""
-    others = [f"{name} {row[name]}" for name in ("restarts", "bn", "surrogate", "precision", "width", "T", "seed")]
+    others = named(shared([row], _SAID))
     where = f"{row['model']} {row['pool']}, {attack_name(row)}, eps {row['eps_255']:g}/255 on the spikes"
     known = [bool(one) for _, *both, _, _ in ledger.samples(row["cell"])[: len(right)] for one in both]
     differ = (right != torch.tensor(known).view(-1, 2)).any(1).sum().item()
-    title = f"{where}\n{', '.join(others)}\nTitles say what the network sees, red where it is wrong."
+    title = f"{where}\n{others}\nTitles say what the network sees, red where it is wrong."
     return f"{title}\n{differ} of these {len(right)} came out otherwise in the sweep." if differ else title
 
 

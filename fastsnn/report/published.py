@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 EPS_255, STEPS, ALPHA, T, K, WIDTH = 6, 7, 0.01, 10, 8, 64
+ATTACKED = ("drift", "atan:2", 1)  # bn, surrogate and restarts: its code attacks in train mode
+ABOUT = (
+    "In brackets what the paper published for that attack on that network; its training was 100 epochs of Adam "
+    "at a constant lr of 0.001, with a batch of 16."
+)
 _NAMES = {18: "sew_resnet18", 34: "sew_resnet34", 50: "sew_resnet50"}
 _TABLES = {  # data: depth: (FGSM, PGD, clean) with max pooling, and with average pooling
     "cifar10": {
@@ -41,11 +46,14 @@ def beside(row: Mapping[str, Any], what: str) -> float | None:
 
     Args:
         row: of the view `results`.
-        what: "fgsm", "pgd" or "clean". Its batch norm was in train mode; rows of every bn are compared.
+        what: "fgsm", "pgd" or "clean".
+
+    The row's attack has to be the paper's in everything, its training need not.
     """
     same = (row["width"], row["T"], row["K"]) == (WIDTH, T, K) and row["coding"] in ("phase", "events")
     if what != "clean":
         same &= row["attack"] == what and row["eps_255"] == EPS_255
+        same &= (row["bn"], row["surrogate"], row["restarts"]) == ATTACKED
     if what == "pgd":
         same &= (row["steps"], row["alpha"]) == (STEPS, ALPHA)
     return ACCURACIES.get((row["data"], row["model"], row["pool"]), {}).get(what) if same else None

@@ -40,8 +40,8 @@ def write(rows: Sequence[Row], path: Path) -> None:
     files.write(path, content.getvalue())
 
 
-def accuracy_over_eps(rows: Sequence[Row]) -> Figure:
-    """Return the figure of some rows of the results.
+def accuracy_over_eps(rows: Sequence[Row], told: Sequence[str] = ()) -> Figure:
+    """Return the figure of some rows of the results; its title also names `told`, which tells it from other figures.
 
     Bands hold 95 % of what other test images would give (Wilson 1927); where several seeds were trained, they reach
     from the least to the largest. Panels of many lines have none.
@@ -55,7 +55,7 @@ def accuracy_over_eps(rows: Sequence[Row]) -> Figure:
     under = textwrap.fill(_under(rows, panels.values()), int(_LETTERS * (width - 0.4)))
     labels = _labels(rows)
     fit = int(_LETTERS * (width - 0.4) / (max(map(len, labels)) + 9))
-    across = max(1, min(fit, -(-len(labels) // 2)))  # max over avg
+    across = max(1, min(fit, -(-len(labels) // len({row["pool"] for row in rows}))))  # max over avg
     height += 0.5 + 0.17 * (1 + under.count("\n")) + 0.2 * -(-len(labels) // across)
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
@@ -70,8 +70,8 @@ def accuracy_over_eps(rows: Sequence[Row]) -> Figure:
     for axes in grid.flat[len(panels) :]:
         axes.remove()
     grid[0, 0].set_ylim(-2, 102)
-    title = named(shared(rows, _TITLE)).replace("model ", "").replace("data ", "")
-    figure.suptitle(title, fontsize="medium")
+    title = named(shared(rows, (*_TITLE, *told))).replace("model ", "").replace("data ", "")
+    figure.suptitle(textwrap.fill(title, int(0.8 * _LETTERS * width)), fontsize="medium")
     figure.supylabel(f"accuracy on {_numbers(rows, 'images')} test images (%)", fontsize="medium")
     where = {"loc": "outside lower center", "ncols": across, "frameon": False, "fontsize": "small"}
     legend = figure.legend([drawn[label] for label in labels], labels, **where, title=under, title_fontsize="small")
