@@ -132,7 +132,10 @@ class OnRay(Engine):
         self._ray, self._is_mine = ray, not ray.is_initialized()
         if self._is_mine:
             _try(address or os.environ.get("RAY_ADDRESS", ""))
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            except (ConnectionError, RuntimeError) as error:  # no cluster, or one of another version of Ray or Python
+                raise EngineError(f"the Ray cluster cannot be joined: {error}") from error
         try:
             self._start(settings)
         except BaseException:

@@ -185,6 +185,19 @@ def test_an_address_at_which_nobody_listens_is_refused(monkeypatch):
                 OnRay(SETTINGS, given)
 
 
+@pytest.mark.parametrize("error", [ConnectionError("Could not find any running Ray"), RuntimeError("Version mismatch")])
+def test_a_cluster_that_cannot_be_joined_is_a_sentence(monkeypatch, error):
+    ray = pytest.importorskip("ray", reason='needs Ray: pip install "fastsnn[ray]"')
+
+    def refuse(**how):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(EngineError, match=f"the Ray cluster cannot be joined: {error}"):
+        OnRay(SETTINGS, "auto")
+
+
 def test_workers_that_add_in_another_order_are_refused(monkeypatch):
     names = {"cuda:0": "NVIDIA A100", "cuda:1": "NVIDIA H100"}
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[str(device)])
