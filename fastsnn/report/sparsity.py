@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..analysis import LayerGradient
+from ..sweep.figure import COLOURS
 from ..sweep.plan import Network
 from ..sweep.sparsity import Measured
-from .figures import COLOURS, saved
+from .figures import saved
 from .published import ZEROS
 
 if TYPE_CHECKING:

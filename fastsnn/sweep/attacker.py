@@ -72,8 +72,7 @@ class Attacker:
             ((adv, _),) = self._craft((cell,), x, y, draws)
             return adv, self._seen(x), self._seen(adv)
 
-        with _surrogate(self._net, cell.surrogate):
-            found = [(x, *made) for x, made, _ in self._batches(images, work)]
+        found = [(x, *made) for x, made, _ in self._batches(images, work)]
         xs, advs, before, after = zip(*found, strict=True)
         return torch.cat(xs, 1).cpu(), torch.cat(advs, 1).cpu(), torch.cat(before).cpu(), torch.cat(after).cpu()
 

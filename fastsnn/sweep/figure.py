@@ -1,7 +1,7 @@
 """Accuracy over eps for the eye, as a matplotlib figure.
 
-Colour is the pooling, dashes are FGSM and lines PGD, shades and markers its steps. All else that differs has panels of
-its own, but for seeds: a line is their mean. What the panels share stands under them.
+Colour is the pooling, dashes tell attacks apart (PGD has a line), shades and markers their steps. All else that differs
+has panels of its own, but for seeds: a line is their mean. What the panels share stands under them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = {"max": "tab:blue", "avg": "tab:orange"}
-_DASHES = {"fgsm": "--", "pgd": "-"}
+COLOURS = {"max": "tab:blue", "avg": "tab:orange"}
+_DASHES = {"fgsm": "--", "pgd": "-", "mim": "-.", "apgd": ":", "apgdt": (0, (1, 3))}
 _MARKERS = "sD^vP*Xph"
 _OF_LINES = ("pool", "attack", "steps", "seed")
-_OF_PGD = ("restarts", "alpha")  # FGSM has neither, and stands beside PGD with any
+_OF_SOME = ("restarts", "alpha")  # FGSM has neither, and stands beside PGD with any
 _TITLE = ("model", "data", "width", "bn")
 _UNDER = ("seed", *TRAINING, *ATTACK, "torch", "device")
 _LINES_WITH_BANDS = 4  # in a panel; more would cover each other
@@ -104,7 +104,7 @@ def _in_order(key: Key) -> list[tuple]:
 
 
 def _stands_beside(own: Key, key: Key) -> bool:
-    return all(one == other for one, other in zip(own, key, strict=True) if one[0] not in _OF_PGD)
+    return all(one == other for one, other in zip(own, key, strict=True) if one[0] not in _OF_SOME)
 
 
 def _columns(keys: Sequence[Key]) -> int:
@@ -125,10 +125,10 @@ def _draw(axes: Axes, some: Sequence[Row], rows: Sequence[Row]) -> dict[str, obj
         by_label.setdefault(_label(row), []).append(row)
     for label, line in by_label.items():
         first, marker, shade = line[0], "o", 1.0
-        if first["attack"] == "pgd":
+        if has(first, "steps"):
             place = steps.index(first["steps"])
             marker, shade = _MARKERS[place % len(_MARKERS)], (place + 1) / len(steps) * 0.65 + 0.35
-        look = {"color": [1 - shade * (1 - part) for part in to_rgb(_COLOURS[first["pool"]])], "marker": marker}
+        look = {"color": [1 - shade * (1 - part) for part in to_rgb(COLOURS[first["pool"]])], "marker": marker}
         eps, mean, low, high = zip(*(_point(line, budget) for budget in _budgets(line)), strict=True)
         (drawn[label],) = axes.plot(eps, mean, _DASHES[first["attack"]], label=label, markersize=4, **look)
         if len(by_label) <= _LINES_WITH_BANDS:

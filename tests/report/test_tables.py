@@ -80,7 +80,7 @@ def test_the_papers_number_is_named_with_the_papers_training():
 def test_the_worst_case_is_over_attacks_on_the_same_images(tmp_path):
     with Ledger.write(tmp_path) as ledger:
         add(ledger, [cell(4.0, "pgd"), cell(4.0, "fgsm")], [outcome([1, 0, 1, 1]), outcome([1, 1, 0, 1])])
-        add(ledger, [cell(4.0, "one")], [outcome([0, 1])])
+        add(ledger, [cell(4.0, "mim")], [outcome([0, 1])])
         lines = by_head(worst_case(ledger, ledger.results()))
     assert sorted((line["images"], line["attacks"], line["accuracy %"]) for line in lines) == [
         (2, 1, "50.00"),
