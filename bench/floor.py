@@ -66,7 +66,7 @@ class Clocks:
     def layers(self, prepared):
         """Put clocks around the products and neurons of all layers that have been chosen."""
         for chosen in prepared._chosen.values():
-            layer, form = chosen.layer, chosen.layer.form
+            (layer,), form = chosen.layers.values(), chosen.form
             form.forward = self.around("products, forward", form.forward)
             form.backward = self.around("products, input gradient", form.backward)
             layer.fire = self.around("neurons, forward", layer.fire)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def replaced(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; with `path` where the system names none, as on a full disk.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # threads and machines may share a folder
     try:
         yield beside
         with beside.open("rb") as file:

@@ -110,7 +110,7 @@ class Judge:
         own = self.right["PGD"].double().mean().item()
         for name, attack in attacks.items():
             adv = [x + (attack(x, y).detach() - x).clamp(-self.eps, self.eps) for x, y in self._batches()]
-            share = self._score(name, torch.cat(adv, self.axis).clamp(0, 1))
+            share = self._score(f"black box {name}", torch.cat(adv, self.axis).clamp(0, 1))
             seen = f"PGD leaves {own:.1%}, {name} {share:.1%}"
             yield _check(f"white box beats {name}", seen, share < own - self.tolerance)
 
@@ -173,7 +173,7 @@ class Judge:
 
     def _is_zero(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with input_gradient(self.network, precision=self.precision) as gradient:
-            found = gradient(x.detach(), y.to(torch.int64, copy=True))
+            found = gradient(x.detach().clone(), y.to(torch.int64, copy=True))  # of inference tensors too
         return (found == 0).transpose(0, self.axis).flatten(1).all(1)
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

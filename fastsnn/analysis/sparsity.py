@@ -74,26 +74,29 @@ def gradient_sparsity(
             f"network is of type {type(network).__name__}, expected a torch.nn.Module, whose layers are watched."
         )
     check.one_of("precision", precision, ("reference", "fp32"))
+    batches = 0
     with watching(network, underflow=underflow) as watched:
         for batch_x, batch_y in _batches(x, y):
             check_input(batch_x, batch_y)
             if not batch_y.numel():
                 raise ValueError(f"x has shape {list(batch_x.shape)}: there is no sample in it.")
             watched.labelled(batch_y)
-            before = watched.passes
             if attack is not None:
                 attack(batch_x, batch_y)
             else:
                 with input_gradient(network, bn=bn, precision=precision, engine=None) as gradient:
-                    gradient(batch_x, batch_y.to(torch.int64, copy=True))
-            if watched.passes == before:
-                raise ValueError(
-                    "attack made no backward pass through network; expected an attack on this very module."
-                )
+                    at = batch_x.clone() if batch_x.is_inference() else batch_x
+                    gradient(at, batch_y.to(torch.int64, copy=True))
+            batches += 1
             if on_batch is not None:
                 on_batch(len(batch_y))
-    if watched.passes == 0:
+    if batches == 0:
         raise ValueError("x holds no batch, expected at least one.")
+    if watched.passes == 0:
+        raise ValueError(
+            "attack made no backward pass through network; expected an attack on this very module, and samples that it "
+            "attacks: some leave alone what is wrong without them."
+        )
     if watched.finite is not None and not bool(watched.finite):
         raise ValueError(
             "gradients grow by more than 2^64 from the logits to a layer; expected less, or underflow=False."

@@ -47,7 +47,9 @@ class Tally:
 
     def _by_step(self, gradient: torch.Tensor, B: int) -> torch.Tensor:
         """[T, B, ...], [T*B, ...] or [B, ...] -> [T or 1, B, numbers]."""
-        if gradient.shape[:2] == (self.T, B) or gradient.shape[0] == self.T * B:
+        # with as many samples as steps, [B, classes] and [B, C, H, W] could be taken for steps
+        has_steps = gradient.shape[:2] == (self.T, B) and (self.T != B or gradient.dim() in (3, 5))
+        if has_steps or gradient.shape[0] == self.T * B:
             return gradient.detach().reshape(self.T, B, -1)
         if gradient.shape[0] == B:
             return gradient.detach().reshape(1, B, -1)

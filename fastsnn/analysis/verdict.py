@@ -6,7 +6,7 @@ Checks of Athalye et al. 2018 ("Obfuscated gradients give a false sense of secur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -120,17 +120,19 @@ def verdict(
         checked(Neuron(surrogate=shape, alpha=width))
     judge = Judge(network, x.detach(), y, eps, alpha, steps, tolerance, batch_size, precision, seed)
     rows = []
-    for row in (
-        *judge.answers(),
-        *judge.iterations(),
-        *judge.budgets(),
-        judge.zero_gradients(),
-        judge.search(draws, search_images),
-        judge.transfer(other),
-        *judge.black_boxes(black_box or {}),
-        judge.surrogates(surrogates),
-        judge.statistics(),
-    ):
+
+    def checks() -> Iterator[Check]:  # one by one, so that on_check hears of each as it is done
+        yield from judge.answers()
+        yield from judge.iterations()
+        yield from judge.budgets()
+        yield judge.zero_gradients()
+        yield judge.search(draws, search_images)
+        yield judge.transfer(other)
+        yield from judge.black_boxes(black_box or {})
+        yield judge.surrogates(surrogates)
+        yield judge.statistics()
+
+    for row in checks():
         rows.append(row)
         if on_check is not None:
             on_check(row)

@@ -190,9 +190,10 @@ def exact(grad: torch.Tensor, logits: torch.Tensor, y: torch.Tensor | None) -> t
     label = torch.nn.functional.one_hot(y.long(), logits.shape[1]).bool()
     others = logits.double().softmax(1).masked_fill(label, 0.0)
     anew = torch.where(label, -others.sum(1, keepdim=True), others)
-    factor = 1.0 if not grad.any() else (grad * anew).sum() / anew.square().sum()  # of a mean, or of a targeted attack
-    is_its = (grad - factor * anew).abs().max() <= 1e-5 * grad.abs().max()
-    return factor * anew if bool(is_its) else grad
+    own = logits.detach().log_softmax(1).exp().double() - label.double()  # as torch computed it, with its underflow
+    factor = (grad * own).sum() / own.square().sum() if own.any() else 1.0  # of a mean, or of a targeted attack
+    is_its = (grad - factor * own).abs().max() <= 1e-5 * grad.abs().max()
+    return factor * anew if factor and bool(is_its) else grad
 
 
 def enlarge(grad: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..engine import Prepared
 from ..engine.layer import PreparedLayer
+from ..nn import IFNode
 from ..nn.precision import current
 from ..ops import dispatcher, layout
 from ..ops.attack_step import default_batch_axis
@@ -40,7 +41,8 @@ def kind_of(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     settings = (torch.are_deterministic_algorithms_enabled(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
     products = (cudnn.conv.fp32_precision, matmul.fp32_precision, current())
-    climbed = gradient.objective, gradient.bn, isinstance(gradient.network, Prepared)
+    neurons = tuple(node.neuron for node in gradient.module.modules() if isinstance(node, IFNode))
+    climbed = gradient.objective, gradient.bn, isinstance(gradient.network, Prepared), neurons
     return sizes, first.device, climbed, settings, products
 
 
@@ -55,7 +57,7 @@ def _constants(module: nn.Module) -> dict[str, object]:
     """Return the module's public attributes, by value where they are plain; its mode follows from bn."""
     found = {}
     for name, value in vars(module).items():
-        if name != "training" and not name.startswith("_"):
+        if name not in ("training", "neuron") and not name.startswith("_"):  # neurons' constants are in the kind
             plain = isinstance(value, (int, float, str, tuple, type(None)))
             found[name] = value if plain else tuple(value) if isinstance(value, list) else id(value)
     return found

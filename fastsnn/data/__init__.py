@@ -8,8 +8,9 @@ from ..ops import check
 from . import cifar, cifar10_dvs, digits
 from .dataset import SPLITS, Dataset
 
-__all__ = ["DATASETS", "EVENTS", "SPLITS", "Dataset", "load"]
+__all__ = ["DATASETS", "EVENTS", "SIDE", "SPLITS", "Dataset", "load"]
 
+SIDE = 32  # height and width of images, in pixels
 EVENTS = ("cifar10_dvs",)  # recordings, that is frames over time; the others are images
 DATASETS = {"digits": digits.load, "cifar10": cifar.load10, "cifar100": cifar.load100, "cifar10_dvs": cifar10_dvs.load}
 _FROM_FILES = ("cifar10", "cifar100", *EVENTS)

@@ -51,7 +51,8 @@ class _Chosen(NamedTuple):
     settings: tuple  # the numbers it was made from
     frames: tuple[int, ...]
     why: str
-    layer: PreparedLayer
+    form: Form
+    layers: dict[object, PreparedLayer]  # by the constants of the neurons: attackers may choose another surrogate
 
 
 def prepare(
@@ -131,7 +132,7 @@ class Prepared:
 
     def layers(self) -> dict[Hashable, PreparedLayer]:
         """Return the layers that have been prepared; one that is made anew (other weights) is another object."""
-        return {key: chosen.layer for key, chosen in self._chosen.items()}
+        return {(key, neuron): layer for key, chosen in self._chosen.items() for neuron, layer in chosen.layers.items()}
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the network returns for x."""
@@ -143,10 +144,10 @@ class Prepared:
         rows = []
         for (conv, _, dtypes, device, _), chosen in self._chosen.items():
             _, H, W, C = chosen.frames
-            name = self._names.get(conv, type(chosen.layer.conv).__name__)
-            milliseconds = _measure(chosen.layer.form, chosen.frames, dtypes[0], device) * 1e3
+            name = self._names.get(conv, type(next(iter(chosen.layers.values())).conv).__name__)
+            milliseconds = _measure(chosen.form, chosen.frames, dtypes[0], device) * 1e3
             short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(dtypes))
-            rows.append(Layer(name, (C, H, W), short, chosen.layer.form.name, chosen.why, milliseconds))
+            rows.append(Layer(name, (C, H, W), short, chosen.form.name, chosen.why, milliseconds))
         return Explanation(rows)
 
     def _compute(self, conv, norm, neuron, x_seq, residual, junction, spikes):
@@ -176,7 +177,7 @@ class Prepared:
         if any(tensor.is_inference() for tensor in tensors):
             return None  # torch does not count their changes
         how = () if linear else (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
-        settings = (*how, None if norm is None else norm.eps, None if neuron is None else neuron.neuron)
+        settings, constants = (*how, None if norm is None else norm.eps), None if neuron is None else neuron.neuron
         key = (id(conv), x_seq.shape[2:], dtypes, x_seq.device, drifting)
         chosen = self._chosen.get(key)
         # trained weights have changed since the last call, noticed by torch or not (fused optimizers are not)
@@ -186,11 +187,13 @@ class Prepared:
                 form, why = self._choose(conv, (T * B, H, W, C), dtypes, measure=not (self.deterministic or trained))
                 if form is None:
                     return None
-                layer = PreparedLayer(form, conv, norm, neuron, dtypes[0])
             watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors)
             now = () if trained else tuple(map(known, tensors))
-            chosen = self._chosen[key] = _Chosen(watched, now, settings, (T * B, H, W, C), why, layer)
-        return chosen.layer(x_seq, residual, junction)
+            chosen = self._chosen[key] = _Chosen(watched, now, settings, (T * B, H, W, C), why, form, {})
+        if constants not in chosen.layers:
+            with torch.no_grad():
+                chosen.layers[constants] = PreparedLayer(chosen.form, conv, norm, neuron, dtypes[0])
+        return chosen.layers[constants](x_seq, residual, junction)
 
     def _choose(self, conv, shape, dtypes, measure: bool) -> tuple[Form | None, str]:
         """Return the form for a layer and why, by the rule or by measurement; None where none fits."""

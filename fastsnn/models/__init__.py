@@ -11,12 +11,14 @@ from .wide_resnet import WideResNet, wrn16_4
 _SEW = (sew_resnet18, sew_resnet34, sew_resnet50, sew_resnet101, sew_resnet152)
 _SPIKING = (spiking_resnet18, spiking_resnet34, spiking_resnet50)
 BUILDERS = {builder.__name__: builder for builder in (*_SEW, *_SPIKING, vgg11, wrn16_4)}
+SIZED = ("vgg11",)  # builders that take the input's `image_size`
 POOLINGS = {name: tuple(POOLS) for name in BUILDERS} | {"wrn16_4": ("avg",)}  # what each takes for `pool`
 
 __all__ = [
     "BUILDERS",
     "POOLINGS",
     "POOLS",
+    "SIZED",
     "VGG",
     "Classifier",
     "SEWResNet",

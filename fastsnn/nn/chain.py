@@ -45,6 +45,7 @@ def chained(layers: Iterable[nn.Module], x_seq: torch.Tensor, *, spikes: bool = 
     for step in _steps(list(layers)):
         if isinstance(step, nn.Module):
             x_seq = step(x_seq) if isinstance(step, Dropout) else pooled(step, x_seq)
+            spikes &= _keeps_spikes(step)
             continue
         product, norm, neuron = step
         if product is None:
@@ -55,6 +56,15 @@ def chained(layers: Iterable[nn.Module], x_seq: torch.Tensor, *, spikes: bool = 
             x_seq = spiking_layer(product, norm, neuron, x_seq, spikes=spikes)
         spikes = neuron is not None
     return x_seq
+
+
+def _keeps_spikes(module: nn.Module) -> bool:
+    """Tell whether spikes come out as spikes, or as sums of them that bfloat16 holds, such as means over 2x2."""
+    if isinstance(module, nn.AvgPool2d):
+        return module.kernel_size in (1, 2, 4)
+    return isinstance(module, (nn.Flatten, nn.Identity, nn.MaxPool2d)) or (
+        isinstance(module, Dropout) and not module.training
+    )
 
 
 def _steps(layers: list[nn.Module]) -> Iterator[_Step | nn.Module]:

@@ -125,7 +125,10 @@ def compiled(unit: Unit, architecture: str) -> bytes:
     finally:
         nvrtc.destroyProgram(program)
     if kept is not None:
-        files.write(kept, cubin)
+        try:
+            files.write(kept, cubin)
+        except OSError as error:
+            log.info("fastsnn does not keep %s: %s", unit.name, error)
     return cubin
 
 

@@ -64,10 +64,12 @@ def _by_kind(pools: dict[str, list[LayerGradient]], title: str) -> Figure:
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
-    places, width = {"input x": 0, **{kind: i + 1 for i, kind in enumerate(_KINDS)}}, 0.8 / len(pools)
+    there = {row.kind for rows in pools.values() for row in rows}
+    kinds = {kind: names for kind, names in _KINDS.items() if there.intersection(names)}
+    places, width = {"input x": 0, **{kind: i + 1 for i, kind in enumerate(kinds)}}, 0.8 / len(pools)
     for i, (pool, rows) in enumerate(pools.items()):
         at = [place + (i - (len(pools) - 1) / 2) * width for place in places.values()]
-        shares = [_of_input(rows), *(_of_kind(rows, kinds) for kinds in _KINDS.values())]
+        shares = [_of_input(rows), *(_of_kind(rows, names) for names in kinds.values())]
         zeros, structural = zip(*shares, strict=True)
         bars = axes.bar(at, zeros, 0.92 * width, color=COLOURS[pool], label=_NAMES[pool])
         axes.bar_label(bars, [f"{share:.1f}" for share in zeros], padding=2, fontsize="small")

@@ -40,6 +40,11 @@ def generator(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed ^ _SALT)
 
 
+def side(settings: Settings, network: Network) -> int:
+    """Return the height and width of a network's input in pixels."""
+    return settings.frame_size if network.coding == EVENTS_CODING else data.SIDE
+
+
 def channels(network: Network) -> int:
     """Return the channels of a network's input: two polarities of events, or three colours."""
     return 2 if network.coding == EVENTS_CODING else 3

@@ -55,6 +55,8 @@ def untrained(settings: Settings, network: Network, classes: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(network.seed)
         shape = {"num_classes": classes, "width": settings.width, "in_channels": inputs.channels(network)}
+        if network.model in models.SIZED:
+            shape["image_size"] = inputs.side(settings, network)
         return models.BUILDERS[network.model](pool=network.pool, **shape)
 
 

@@ -379,3 +379,21 @@ def test_bad_input_is_refused(change, error, message):
 def test_batches_of_other_time_steps_are_refused():
     with pytest.raises(ValueError, match="4 and of 3 time steps"):
         gradient_sparsity(settled(), [batch(4, 2), batch(3, 2)])
+
+
+def test_as_many_samples_as_steps_and_classes_are_not_taken_for_steps():
+    torch.manual_seed(0)
+    net = fastsnn.models.sew_resnet18(width=4, num_classes=3)
+    x, y = torch.rand(3, 3, 3, 16, 16), torch.arange(3)
+    whole = gradient_sparsity(net, x, y)
+    apart = gradient_sparsity(net, [(x[:, i : i + 1], y[i : i + 1]) for i in range(3)])
+    for one, other in zip(whole, apart, strict=True):
+        assert one.l2_out == pytest.approx(other.l2_out, rel=1e-4), one.layer
+
+
+def test_underflow_of_a_softmax_is_told_though_the_whole_batch_is_saturated():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 3, bias=False))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.diag(torch.tensor([200.0, 1.0, 1.0])))
+    row = gradient_sparsity(net, torch.tensor([[[[1.0, 0.5, 0.5]]]]), torch.tensor([0]))[-1]
+    assert row.zeros_out == 1.0 and row.structural_out < 1.0

@@ -290,10 +290,10 @@ def test_under_a_hook_on_all_modules_every_layer_is_called_as_such(net):
 def test_rearranged_weights_are_kept_between_calls_until_they_are_found_to_have_changed(net):
     prepared, x = prepare(net), batch()[0]
     prepared(x)
-    layers = [chosen.layer for chosen in prepared._chosen.values()]
+    layers = [*prepared.layers().values()]
     prepared(x)
-    assert len(layers) == 20 and [chosen.layer for chosen in prepared._chosen.values()] == layers
-    assert [chosen.layer for chosen in prepared.forget_changed()._chosen.values()] == layers
+    assert len(layers) == 20 and [*prepared.layers().values()] == layers
+    assert [*prepared.forget_changed().layers().values()] == layers
     net.layer1[0].conv1.weight.data.mul_(-1)  # which torch does not count
     net.layer2[0].bn1.running_mean.data.add_(1)
     left = {row.name for row in prepared.forget_changed().explain()}
@@ -403,3 +403,16 @@ def test_attacks_remember_forms_while_the_weights_are_the_same(net, monkeypatch)
     net.layer1[0].conv1.weight.data.mul_(-1)  # which torch does not count
     fastsnn.attacks.fgsm(net, x, y, eps=0.05)
     assert len(built) == 21
+
+
+def test_an_attackers_surrogate_rebuilds_no_layer(net):
+    """Scores are taken with the network's own surrogate, attacks with another: both layers are kept, of one form."""
+    (x, y), prepared = batch(B=4), engine.prepared.remembered(net)
+    for _ in range(2):
+        for surrogate in ("triangle:1", None):
+            fastsnn.attacks.pgd(net, x, y, eps=0.02, alpha=0.01, steps=1, surrogate=surrogate, random_start=False)
+        found = dict(prepared.layers())
+    fastsnn.attacks.pgd(net, x, y, eps=0.02, alpha=0.01, steps=1, surrogate="triangle:1", random_start=False)
+    again = prepared.layers()
+    assert len(found) == 40 and all(again[key] is layer for key, layer in found.items())
+    assert len({id(layer.form) for layer in found.values()}) == 20
