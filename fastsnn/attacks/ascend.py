@@ -120,6 +120,7 @@ def gradient_steps(ball: Linf | L2 | L1, steps: int, decay: float | None = None)
     ) -> torch.Tensor:
         """Return the last iterate from the first; eps, y and alpha hold one value for each sample."""
         axis, done, past = default_batch_axis(adv), 0, None
+        gradient.begin()
         if gradient.graph is not None and ball is BALLS["linf"] and decay is None:
             adv, done = graph.climb(gradient, adv, origin, y, eps, alpha, steps)
         for i in range(done, steps):

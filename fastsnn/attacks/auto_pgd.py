@@ -61,8 +61,8 @@ def apgd(
         bn: "frozen", "batch" or "drift"; see under_attack.
         precision: "reference", "fp32" or "fast"; see nn.precision.
         engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1"); None for the
-            network's own.
+        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1") or a rule
+            ("assg"; see surrogates.RULES); None for the network's own.
         generator: of the starts, on the surface of the ball; None uses torch's global one; a list holds one for each
             sample, which makes a sample's start independent of its batch.
 
@@ -164,6 +164,7 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
     def climb(gradient: InputGradient, attempt: Attempt) -> tuple[torch.Tensor, torch.Tensor]:
         origin, y, eps, noise = attempt
         axis = default_batch_axis(origin)
+        gradient.begin()
         move = _momentum_step(ball, origin, eps, axis)
 
         def choose(which: torch.Tensor, these: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

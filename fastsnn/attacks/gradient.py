@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -14,7 +15,9 @@ from ..ops import check
 from ..ops.attack_step import default_batch_axis
 from .independence import are_independent, in_one_order
 from .objectives import AWAY, Objective
+from .seen import Rule
 from .surrogates import surrogate_of
+from .wrappers import EOT
 
 _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -39,7 +42,8 @@ def input_gradient(
         engine: "auto" computes products in the fastest form with the same answers (see engine.prepare); None as the
             layers themselves, for comparison.
         graph: whether attacks may replay their steps ("auto"), or None; see pgd.
-        surrogate: what the gradient of a spike is taken for, as "shape:alpha"; None leaves it to the network.
+        surrogate: what the gradient of a spike is taken for, as "shape:alpha" or the name of a rule; see surrogates.
+            None leaves it to the network.
         objective: what is climbed; cross-entropy by default.
 
     The loss is summed over the batch, so that a sample's gradient does not depend on how many others came with it.
@@ -52,19 +56,24 @@ def input_gradient(
         check.one_of("engine", engine, ("auto",))
     if graph is not None:
         check.one_of("graph", graph, ("auto",))
-    module = network.network if isinstance(network, Prepared) else network
+    module, passes = network.network if isinstance(network, Prepared) else network, 1
+    if isinstance(module, EOT):
+        passes, graph = module.samples, None  # a recording would draw the same numbers again
+        network = module = module.network
     network = remembered(network) if engine else module
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         under_attack(module, bn),
-        surrogate_of(module, surrogate),
+        surrogate_of(module, surrogate) as rules,
         in_precision(precision),
     ):
         # "reference" keeps torch's order of sums, which is SpikingJelly's
         independent = bool(engine) and bn == "frozen" and precision != "reference" and are_independent(module)
+        graph = None if rules else graph  # a rule may remember, which a recording would not
         with in_one_order() if independent else contextlib.nullcontext():
-            source = InputGradient(network, module, bn, independent, graph, objective)
+            independent &= all(rule.is_independent for rule in rules)
+            source = InputGradient(network, module, bn, independent, graph, objective, rules, passes)
             yield source
     source.check_finite()
 
@@ -76,6 +85,8 @@ class InputGradient:
         independent: whether a sample's gradient does not depend on its batch; see independence.
         graph: "auto" where steps may be recorded and replayed, else None; see graph.
         objective: the loss, and when it is large enough.
+        rules: that neurons pass the gradient on by, where the attacker's surrogate is one.
+        passes: how many are averaged for a look; see EOT.
         finite: whether all logits and gradients so far were, a tensor; None before the first call.
         classes: how many logits the network returns for a sample; None before the first call.
     """
@@ -88,16 +99,24 @@ class InputGradient:
         independent: bool,
         graph: str | None = None,
         objective: Objective = AWAY,
+        rules: Sequence[Rule] = (),
+        passes: int = 1,
     ):
         self.network, self.module, self.bn, self.independent, self.graph = network, module, bn, independent, graph
-        self.objective = objective
+        self.objective, self.rules, self.passes = objective, rules, passes
         self.finite: torch.Tensor | None = None
         self.classes: int | None = None
 
     def again(self, objective: Objective | None = None) -> InputGradient:
         """Return the same function, or that of another objective, which has not been called."""
         objective = objective or self.objective
-        return InputGradient(self.network, self.module, self.bn, self.independent, self.graph, objective)
+        how = (self.bn, self.independent, self.graph, objective, self.rules, self.passes)
+        return InputGradient(self.network, self.module, *how)
+
+    def begin(self) -> None:
+        """Forget what the attacker's surrogate has seen: a climb begins, maybe with other samples."""
+        for rule in self.rules:
+            rule.begin()
 
     def take(self, finite: torch.Tensor) -> None:
         """Take over whether logits and gradients that were computed elsewhere were finite."""
@@ -109,6 +128,18 @@ class InputGradient:
 
     def look(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the gradient, like x, and for each sample its loss and its logits [B, classes]."""
+        return self._mean(self._look_once, x, y)
+
+    def _mean(self, once, x, y):
+        """Return the means over all passes of what one of them returns, a tuple."""
+        first = once(x, y)
+        if self.passes == 1:
+            return first
+        others = (once(x, y) for _ in range(self.passes - 1))
+        sums = functools.reduce(lambda these, those: map(torch.add, these, those), others, first)
+        return tuple(each / self.passes for each in sums)
+
+    def _look_once(self, x, y):
         x = x.detach().requires_grad_()
         logits = self.network(x)
         self._look_at(logits, y)
@@ -127,9 +158,12 @@ class InputGradient:
         """Return the logits [B, classes] in float32, without a gradient; y is only checked. Moves no statistics."""
         still = under_attack(self.module, "batch") if self.bn == "drift" else contextlib.nullcontext()
         with torch.no_grad(), still:
-            logits = self.network(x.detach())
+            return self._mean(self._logits_once, x, y)[0]
+
+    def _logits_once(self, x, y):
+        logits = self.network(x.detach())
         self._look_at(logits, y, differentiable=False)
-        return logits.float()
+        return (logits.float(),)
 
     def _look_at(self, logits, y, differentiable=True):
         if self.finite is None:

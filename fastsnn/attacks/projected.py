@@ -40,8 +40,8 @@ def fgsm(
         bn: "frozen", "batch" or "drift"; see under_attack.
         precision: "reference", "fp32" or "fast"; see nn.precision.
         engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1"); None for the
-            network's own. The network gets its own back.
+        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1") or a rule
+            ("assg"; see surrogates.RULES); None for the network's own. The network gets its own back.
 
     Returns:
         Adversarial input like x, with |result - x| <= eps exactly; a list of them for a list of budgets.
@@ -106,8 +106,8 @@ def pgd(
             where recording fails (which is logged once for a network), steps run one by one. A recording serves any
             eps, alpha and labels; it lives as long as the network, holding the memory of a step, and is made anew where
             weights have changed. None records nothing. On a CPU it is without effect.
-        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1"); None for the
-            network's own. The network gets its own back.
+        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1") or a rule
+            ("assg"; see surrogates.RULES); None for the network's own. The network gets its own back.
         generator: of the random start; None uses torch's global one; a list holds one for each sample, which makes a
             sample's start independent of its batch.
 
@@ -159,7 +159,7 @@ def mim(
         bn: "frozen", "batch" or "drift"; see under_attack.
         precision: "reference", "fp32" or "fast"; see nn.precision.
         engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha"; None for the network's own.
+        surrogate: what the attacker takes for the gradient of a spike, see pgd; None for the network's own.
 
     Returns:
         The last iterate, as pgd returns it.

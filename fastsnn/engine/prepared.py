@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..nn import IFNode, LIFNode, in_force
+from ..nn import IFNode, LIFNode, in_force, norm_fire
 from ..nn import precision as in_precision
 from ..nn.norms import uses_batch_statistics
 from ..nn.precision import gradient_dtype, product_dtype
@@ -155,8 +155,9 @@ class Prepared:
         linear = type(conv) is nn.Linear
         if not (linear or type(conv) is nn.Conv2d) or not x_seq.numel():
             return None  # a subclass may compute something else
-        if neuron is not None and type(neuron) not in (IFNode, LIFNode):
-            return None
+        if neuron is not None and type(neuron) not in (IFNode, LIFNode):  # neurons of another kind fire by themselves
+            current = self._compute(conv, None, None, x_seq, None, None, spikes)
+            return None if current is None else norm_fire(norm, neuron, current, residual, junction)
         if conv.weight.dtype != torch.float32 or conv.weight.device != x_seq.device:
             return None
         if x_seq.dim() != (3 if linear else 5) or x_seq.shape[2] != conv.weight.shape[1] * getattr(conv, "groups", 1):

@@ -56,10 +56,12 @@ def backward(
     junction: str | None,
     neuron: Neuron,
     through_affine: bool,
+    slopes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Return the gradients at x_seq (before or after its affine), at v_init, and at the residual.
 
-    The last is None without a residual, and for "add", where it is grad_out itself.
+    The last is None without a residual, and for "add", where it is grad_out itself. `slopes` [T, B, ...] stand for the
+    surrogate's values, where an attacker chooses them one by one.
     """
     trace = list(_walk(x_seq, v_init, scale, shift, neuron))
     grad_x = torch.empty_like(x_seq)
@@ -70,7 +72,8 @@ def backward(
         grad = grad_out[t].float()
         if grad_residual is not None:
             grad, grad_residual[t] = _unjoin(grad, spikes, residual[t].float(), junction)
-        sg = surrogate_gradient(h - neuron.v_threshold, neuron.surrogate, neuron.alpha)
+        u = h - neuron.v_threshold
+        sg = surrogate_gradient(u, neuron.surrogate, neuron.alpha) if slopes is None else slopes[t]
         if not neuron.detach_reset and neuron.v_reset is None:
             grad = grad - carry * neuron.v_threshold
         elif not neuron.detach_reset:
@@ -83,7 +86,12 @@ def backward(
     return grad_x, carry, grad_residual
 
 
-def surrogate_gradient(u: torch.Tensor, surrogate: str, alpha: float) -> torch.Tensor:
+def above_threshold(x_seq: torch.Tensor, neuron: Neuron) -> torch.Tensor:
+    """Return u = h - v_threshold of every step, like x_seq [T, B, ...] in float32."""
+    return torch.stack([h - neuron.v_threshold for h, _ in _walk(x_seq, None, None, None, neuron)])
+
+
+def surrogate_gradient(u: torch.Tensor, surrogate: str, alpha: float | torch.Tensor) -> torch.Tensor:
     """Return the surrogate of ds/dh at u = h - v_threshold, in the parametrisation of SpikingJelly.
 
     atan (alpha/2) / (1 + (pi/2 alpha u)^2); sigmoid alpha s (1 - s), s = sigmoid(alpha u); triangle
