@@ -4,7 +4,8 @@ from .auto_pgd import APGD, APGDT, apgd, apgdt
 from .projected import FGSM, MIM, PGD, fgsm, mim, pgd
 from .random_search import Square, square
 from .stable import SAPGD, sapgd
+from .strongest import Ensemble, Strongest, ensemble, strongest
 from .wrappers import BPDA, EOT
 
-__all__ = ["APGD", "APGDT", "BPDA", "EOT", "FGSM", "MIM", "PGD", "SAPGD", "Square"]
-__all__ += ["apgd", "apgdt", "fgsm", "mim", "pgd", "sapgd", "square"]
+__all__ = ["APGD", "APGDT", "BPDA", "EOT", "FGSM", "MIM", "PGD", "SAPGD", "Ensemble", "Square", "Strongest"]
+__all__ += ["apgd", "apgdt", "ensemble", "fgsm", "mim", "pgd", "sapgd", "square", "strongest"]
