@@ -12,6 +12,7 @@ from torch import nn
 import fastsnn
 from fastsnn.attacks import SAPGD, apgd, fgsm, pgd, sapgd
 from fastsnn.attacks.adaptive import Adaptive
+from fastsnn.attacks.gradient import input_gradient
 from fastsnn.attacks.seen import SeenNode, through_time
 from fastsnn.ops.integrate_fire import Neuron, integrate_fire
 from fastsnn.ops.integrate_fire.reference import above_threshold, surrogate_gradient
@@ -148,6 +149,19 @@ def test_results_do_not_depend_on_the_batch():
     whole = attack([0, 1, 2, 3, 4])
     assert not torch.equal(whole, images)
     assert torch.equal(whole, torch.cat([attack([0, 1]), attack([2]), attack([3, 4])]))
+
+
+def test_under_a_rule_the_engine_computes_products_and_logits_keep_their_bits():
+    clf, images, y = tiny(), torch.rand(3, 3, 16, 16), torch.arange(3)
+    with input_gradient(clf) as gradient:
+        own, _, logits = gradient.look(images, y)
+        layers = len(gradient.network.layers())
+    with input_gradient(clf, surrogate="assg") as gradient:
+        g, _, seen_logits = gradient.look(images, y)
+        assert gradient.independent and len(gradient.network.layers()) > layers > 0
+    assert torch.equal(seen_logits, logits) and not torch.equal(g, own)
+    with input_gradient(clf, surrogate="assg", engine=None) as gradient:
+        torch.testing.assert_close(gradient(images, y), g, rtol=1e-3, atol=1e-5)
 
 
 def test_every_budget_of_a_list_begins_anew():
