@@ -1,5 +1,22 @@
-"""Training: the plain loop, and how well what it made does."""
+"""Training: the plain loop, defences, and how well what it made does."""
 
-from .loop import SCHEDULES, Batch, count_correct, evaluate, train
+from .defences import DEFENCES, defence_of
+from .hire import HIRE
+from .loop import OPTIMIZERS, SCHEDULES, Batch, Trainer, count_correct, evaluate, train
+from .snn_rat import SNNRAT
+from .sparse_gradient import SparseGradient
 
-__all__ = ["SCHEDULES", "Batch", "count_correct", "evaluate", "train"]
+__all__ = [
+    "DEFENCES",
+    "HIRE",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "SNNRAT",
+    "Batch",
+    "SparseGradient",
+    "Trainer",
+    "count_correct",
+    "defence_of",
+    "evaluate",
+    "train",
+]
