@@ -1,5 +1,6 @@
 """The `fastsnn` command.
 
+    fastsnn train     train networks with the paper's recipe or a defence, with checkpoints
     fastsnn sweep     train, attack, and show the accuracies; go on where it was interrupted
     fastsnn sparsity  zeros and norms of the gradient at every layer, as CSV and figures
     fastsnn report    a page with the figures and tables of one or several sweeps
@@ -18,8 +19,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 import torch
@@ -42,6 +44,7 @@ from .sweep import (
     report,
     sparsity,
     sweep,
+    training_run,
     weights,
 )
 from .sweep.by_name import ATTACKS
@@ -51,6 +54,8 @@ from .sweep.folder import FIGURE, RESULTS
 from .sweep.ledger import FILE
 from .sweep.plan import DEFAULTS
 from .sweep.progress import Bars, JsonLines, Lines, Silent
+from .sweep.weights import CorruptWeightsError
+from .training import DEFENCES, OPTIMIZERS
 
 _SWEEP = """\
 Train networks, attack every test image with every attack and budget, and show the accuracies. By default: SEW-ResNet18
@@ -58,6 +63,14 @@ with max and with average pooling on handwritten digits; a few minutes on two co
 cached in $FASTSNN_CACHE (by default ~/.cache/fastsnn), so that the next sweep over the same networks skips training.
 Every result is saved as soon as it is there: after an interruption the same command goes on from where it was. A plan
 is a TOML file whose keys are these flags, e.g. eps = [2, 4] and pool = "avg"; flags given beside it take precedence."""
+
+_TRAIN = """\
+Train networks with the paper's recipe: Adam, learning rate 0.001, weight decay 0.001, batches of 16, 100 epochs,
+horizontal flips, seed 3407; each of these is a flag, and a defence can be named. After every epoch the weights, a
+checkpoint and a line of log.csv are saved: whenever it stops, the same command goes on, and on a CPU the result has the
+bits of a run that was never stopped. `fastsnn sweep --weights FILE` attacks what was trained."""
+_PAPER = {"width": 64, "pools": "max", "epochs": 100, "train_batch_size": 16, "lr": 1e-3, "schedule": "constant"}
+_PAPER |= {"flips": True}
 
 _SPARSITY = """\
 Measure the loss gradient at the input and output of every layer of trained networks: the share of exact zeros and the
@@ -97,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fastsnn", description="Robustness studies of spiking neural networks.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastsnn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    brief = "train networks with the paper's recipe or a defence; go on where it was interrupted"
+    _add_train_flags(commands.add_parser("train", help=brief, description=_TRAIN, allow_abbrev=False))
     brief = "train networks, attack them over a range of budgets, show the accuracies"
     _add_flags(commands.add_parser("sweep", help=brief, description=_SWEEP, allow_abbrev=False))
     brief = "measure zeros and norms of the gradient at every layer, and draw them"
@@ -120,6 +135,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     text = "a TOML file with any of the flags below; without one, the flags alone say what to do"
     parser.add_argument("plan", nargs="?", type=Path, metavar="plan.toml", help=text)
     _add_network_flags(parser)
+    text = "attack the network of such a file of `fastsnn train`, which also says how it was trained, and train none"
+    _add(parser, "weights", str, "FILE", text, shown="none")
 
     group = parser.add_argument_group("attacks")
     _add(group, "attacks", str, "NAME", f"attacks to make: {', '.join(ATTACKS)}")
@@ -136,7 +153,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     text = "of attacks and scores (training is always fp32): SpikingJelly's order of operations bit for bit,"
     _add(group, "precision", str, "reference|fp32|fast", f"{text} float32 with layers fused, or bfloat16 products")
 
-    _add_training_flags(parser)
+    _add_retrain_flag(_add_training_flags(parser))
 
     group = parser.add_argument_group("running")
     text = "images per batch when attacking and scoring; auto: as many as are fast on a CPU or fit a GPU's memory,"
@@ -155,6 +172,27 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run_command=_sweep)
 
 
+def _add_train_flags(parser: argparse.ArgumentParser) -> None:
+    """Give `fastsnn train` its flags."""
+    _add_network_flags(parser, _PAPER)
+    _add_training_flags(parser, _PAPER)
+    group = parser.add_argument_group("scores, after every epoch")
+    text = "also the accuracy under PGD, by which the best epoch is then chosen"
+    group.add_argument("--robust", action="store_true", help=text)
+    _add(group, "eps", str, "EPS", "PGD's budget in 1/255 of the encoded input, the paper's", 6, nargs=1)
+    _add(group, "steps", str, "N", "its iterations", nargs=1)
+    _add(group, "alpha", float, "STEP", "its step on the encoded input, absolute (not in 1/255), as in the paper")
+    _add(group, "images", int, "N", "the first N test images only")
+    group.add_argument("--tensorboard", action="store_true", help="also scalars; needs the extra tensorboard")
+    group = parser.add_argument_group("running")
+    _add(group, "batch-size", int, "IMAGES", "images per batch when scoring")
+    _add(group, "device", str, "cpu|cuda|cuda:N|auto", "where to compute; auto takes a GPU if there is one")
+    text = "where each network has a folder, new or of a training to go on with (default: runs/train)"
+    group.add_argument("--out", type=Path, metavar="FOLDER", default=Path("runs", "train"), help=text)
+    _add_progress_flags(group)
+    parser.set_defaults(run_command=_train)
+
+
 def _add_sparsity_flags(parser: argparse.ArgumentParser) -> None:
     """Give `fastsnn sparsity` its flags."""
     _add_network_flags(parser)
@@ -168,7 +206,7 @@ def _add_sparsity_flags(parser: argparse.ArgumentParser) -> None:
     text = "batch norm meanwhile: running statistics, the batch's, or the paper's train mode"
     _add(group, "bn", str, "frozen|batch|drift", text, nargs=1)
     group.add_argument("--per-step", action="store_true", help="also a line of the CSV file for every time step")
-    _add_training_flags(parser)
+    _add_retrain_flag(_add_training_flags(parser))
     group = parser.add_argument_group("running")
     _add(group, "batch-size", int, "IMAGES", "images per pass; with --bn frozen no share of zeros depends on it")
     _add(group, "device", str, "cpu|cuda|cuda:N|auto", "where to compute; auto takes a GPU if there is one")
@@ -203,7 +241,8 @@ def _add(
     group.add_argument(f"--{flag}", dest=field, **how, **many)
 
 
-def _add_network_flags(parser: argparse.ArgumentParser) -> None:
+def _add_network_flags(parser: argparse.ArgumentParser, own: Mapping[str, object] = MappingProxyType({})) -> None:
+    """Add what networks see and are; `own` defaults go before those of Settings."""
     group = parser.add_argument_group("networks and data (lists with spaces or commas)")
     _add(group, "data", str, "NAME", f"data sets: {', '.join(DATASETS)}")
     text = "that has the files of the data sets, as they are published; without one, fastsnn's cache, to which the"
@@ -212,21 +251,38 @@ def _add_network_flags(parser: argparse.ArgumentParser) -> None:
     text = "how images become spikes; a network is trained for each, and recordings of events are not coded"
     _add(group, "coding", str, "NAME", f"{text}: {', '.join(ENCODERS)}")
     _add(group, "models", str, "NAME", f"networks: {', '.join(BUILDERS)}")
-    _add(group, "width", int, "PLANES", "planes of the first stage, doubled in each later one; 64 as published")
-    _add(group, "pool", str, "max|avg", "pooling in the stem, or between a VGG's layers; a network is trained for each")
+    text = "planes of the first stage, doubled in each later one; 64 as published"
+    _add(group, "width", int, "PLANES", text, own.get("width"))
+    text = "pooling in the stem, or between a VGG's layers; a network is trained for each"
+    _add(group, "pool", str, "max|avg", text, own.get("pools"))
     _add(group, "T", int, "STEPS", "time steps of every coding, and frames of a recording")
     _add(group, "K", int, "PHASES", "phases of the phase code, which turns the K bits of a pixel into spikes; 1 to 16")
 
 
-def _add_training_flags(parser: argparse.ArgumentParser) -> None:
+def _add_training_flags(
+    parser: argparse.ArgumentParser, own: Mapping[str, object] = MappingProxyType({})
+) -> argparse._ArgumentGroup:
+    """Add how networks are trained, and return these flags; `own` defaults go before those of Settings."""
     group = parser.add_argument_group("training")
-    _add(group, "epochs", int, "N", "passes over the training images")
-    _add(group, "train-batch-size", int, "IMAGES", "images per training step")
-    _add(group, "lr", float, "RATE", "Adam's learning rate, at the start")
-    _add(group, "schedule", str, "constant|cosine", "of the learning rate: constant as in the paper, or falling to 0")
-    _add(group, "weight-decay", float, "L2", "Adam's L2 penalty")
+    _add(group, "epochs", int, "N", "passes over the training images", own.get("epochs"))
+    _add(group, "train-batch-size", int, "IMAGES", "images per training step", own.get("train_batch_size"))
+    _add(group, "lr", float, "RATE", "the learning rate, at the start", own.get("lr"))
+    text = "of the learning rate: constant as in the paper, or falling to 0"
+    _add(group, "schedule", str, "constant|cosine", text, own.get("schedule"))
+    _add(group, "weight-decay", float, "L2", "L2 penalty of the optimizer")
+    _add(group, "optimizer", str, "|".join(OPTIMIZERS), "adam as in the paper, or sgd with momentum 0.9")
+    text = "turn training images left to right by chance, as in the paper"
+    flips = own.get("flips", DEFAULTS["flips"])
+    how = {"action": argparse.BooleanOptionalAction, "default": own.get("flips")}
+    group.add_argument("--flips", **how, help=f"{text} (default: {'flips' if flips else 'no flips'})")
+    text = f"how networks are made robust: {', '.join(DEFENCES)}; settings follow as in snn_rat:eps=4"
+    _add(group, "defence", str, "NAME", f"{text}; a network is trained for each")
     text = "of initial weights, order of training images, and PGD's random starts; a network is trained for each"
     _add(group, "seed", str, "N", text)
+    return group
+
+
+def _add_retrain_flag(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--retrain", action="store_true", help="train even where the cache has the weights")
 
 
@@ -256,6 +312,30 @@ def _add_report_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=text)
     parser.add_argument("--no-pictures", action="store_true", help="do not attack a few images anew to show them")
     parser.set_defaults(run_command=_report)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    try:
+        settings = _settings(arguments)
+        training_run.prepare(settings, arguments.out, tensorboard=arguments.tensorboard)
+    except (ValueError, TypeError, ImportError, OSError, CorruptWeightsError) as error:
+        return _say(arguments, _sentence(error), 2)
+    how = {"robust": arguments.robust, "tensorboard": arguments.tensorboard}
+    try:
+        with _progress(arguments.progress) as progress:
+            for network in plan.networks(settings):
+                for _ in training_run.train(settings, network, arguments.out, progress, **how):
+                    pass
+    except KeyboardInterrupt:
+        text = f"interrupted; whole epochs are saved in {arguments.out}, and the same command goes on from there."
+        return _say(arguments, text, 130)
+    except (FloatingPointError, ValueError, OSError, CorruptWeightsError) as error:
+        return _say(arguments, _sentence(error), 1)
+    except torch.OutOfMemoryError:
+        return _say(arguments, "the GPU's memory is too small; try a smaller --train-batch-size.", 1)
+    for network in plan.networks(settings):
+        print(f"{training_run.folder_of(arguments.out, network)}: {training_run.LATEST}, {training_run.BEST}, log.csv")
+    return 0
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
@@ -404,8 +484,10 @@ def _progress(name: str) -> Silent:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    """Return the plan's settings, over which those on the command line take precedence."""
+    """Return the settings of given weights, the plan's, and those on the command line; the later take precedence."""
     settings = {} if getattr(arguments, "plan", None) is None else plan_file.read(arguments.plan)
+    if file := getattr(arguments, "weights", None) or settings.get("weights"):
+        settings = weights.settings_of(Path(file)) | settings
     for name, default in DEFAULTS.items():
         given = getattr(arguments, name, None)
         if given is None:

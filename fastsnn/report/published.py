@@ -50,7 +50,8 @@ def beside(row: Mapping[str, Any], what: str) -> float | None:
 
     The row's attack has to be the paper's in everything, its training need not.
     """
-    same = (row["width"], row["T"], row["K"]) == (WIDTH, T, K) and row["coding"] in ("phase", "events")
+    same = (row["width"], row["T"], row["K"], row["defence"]) == (WIDTH, T, K, "none")
+    same &= row["coding"] in ("phase", "events")
     if what != "clean":
         same &= row["attack"] == what and row["eps_255"] == EPS_255
         same &= (row["bn"], row["surrogate"], row["restarts"]) == ATTACKED

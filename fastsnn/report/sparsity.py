@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +44,10 @@ def figures(found: Sequence[Measured]) -> dict[str, Figure]:
 
 
 def _subject(network: Network) -> tuple[str, ...]:
-    """Return what a figure shows: data set, model, and the coding unless it is the phase code."""
-    return network.data, network.model, *((network.coding,) if network.coding != "phase" else ())
+    """Return what a figure shows: data set, model, and coding and defence unless they are "phase" and "none"."""
+    more = (network.coding,) if network.coding != "phase" else ()
+    more += (re.sub(r"\W+", "-", network.defence),) if network.defence != "none" else ()
+    return network.data, network.model, *more
 
 
 def write(found: Sequence[Measured], folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import figure, inputs, machine, report, weights
+from . import figure, inputs, machine, networks, report, weights
 from .engines import engine
 from .ledger import FILE
 from .own_cells import OwnCells
@@ -44,13 +44,16 @@ def check(settings: Settings, out: Path) -> None:
 
     Raises:
         ImportError: an optional package is missing; the message names the extra.
-        ValueError: settings.images asks for more images than there are, or a file of a data set is damaged.
-        FileNotFoundError: a data set is not there.
+        ValueError: settings.images asks for more images than there are, or a file of a data set is damaged; the weights
+            that are given were trained otherwise.
+        CorruptWeightsError: the weights that are given cannot be read.
+        FileNotFoundError: they, or a data set, are not there.
         FileExistsError: the folder holds something but no ledger, or there is a file in its place.
         OSError: a file of a data set cannot be read, or be kept in the cache.
     """
     if missing := missing_packages():
         raise ImportError(missing)
+    networks.check_weights(settings)
     others = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
     if (out.exists() and not out.is_dir()) or (others and not (out / FILE).exists()):
         raise FileExistsError(f"{out} exists and is neither empty nor the folder of a sweep; name another with --out.")

@@ -52,6 +52,7 @@ _PLANS = """CREATE TABLE IF NOT EXISTS plans (
 _SELECT = """SELECT
     cells.id AS cell, networks.id AS network, run, data, model, width, pool, seed, T, K,
     coalesce(json_extract(description, '$.training.coding'), 'phase') AS coding,
+    coalesce(json_extract(description, '$.training.defence'), 'none') AS defence,
     json_extract(description, '$.training.epochs') AS epochs,
     json_extract(description, '$.training.batch_size') AS train_batch_size,
     json_extract(description, '$.training.lr') AS lr,
@@ -68,7 +69,7 @@ _SELECT = """SELECT
     zero_gradients, seconds
     FROM cells JOIN networks ON networks.id = cells.network"""
 _ORDER = """
-    ORDER BY data, model, pool, seed, coding, attack, bn, surrogate, steps, restarts, eps, alpha, cells.id"""
+    ORDER BY data, model, pool, seed, coding, defence, attack, bn, surrogate, steps, restarts, eps, alpha, cells.id"""
 _RESULTS = _SELECT + _ORDER
 _VIEW = f"{_PLANS} DROP VIEW IF EXISTS results; CREATE VIEW results AS {_RESULTS};"  # in every file written to
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -9,7 +11,7 @@ from .. import models, training
 from ..data import Dataset
 from ..ops import library
 from . import inputs, weights
-from .plan import Network, Settings
+from .plan import DEFAULTS, Network, Settings
 from .progress import Silent
 
 RECIPE = 2  # of training: raise it when a change of code changes trained weights, so that no cache serves old ones
@@ -29,6 +31,8 @@ def trained(
         retrain: train even if the cache has the weights. A corrupt file in it is said, and trained anew, either way.
     """
     net = untrained(settings, network, train_set.num_classes).to(device)
+    if settings.weights is not None:
+        return _taken(settings, net, progress)
     description = describe(settings, network, train_set, device)
     file = weights.path(description)
     origin = {"file": str(file), "cached": False, "description": description}
@@ -42,12 +46,47 @@ def trained(
     def on_batch(batch: training.Batch) -> None:
         progress.advance(batch.images, f"loss {batch.loss.item():.3f}")
 
-    how = _how_to_train(settings, network)
-    encode = inputs.encoder(settings, network, inputs.generator(network.seed, device))
-    losses = training.train(net, train_set.images, train_set.labels, **how, encode=encode, on_batch=on_batch)
+    trainer = trainer_of(settings, network, net, train_set, device)
+    for _ in range(settings.epochs):
+        loss = trainer.epoch(on_batch)
     weights.save(file, net.state_dict(), description)
-    progress.finish(f"loss {losses[-1]:.3f}")
+    progress.finish(f"loss {loss:.3f}")
     return net, origin
+
+
+def trainer_of(
+    settings: Settings, network: Network, net: nn.Module, train_set: Dataset, device: torch.device
+) -> training.Trainer:
+    """Return what trains `net` as the settings say."""
+    names = ("epochs", "lr", "schedule", "weight_decay", "optimizer", "flips")
+    how = {name: getattr(settings, name) for name in names}
+    how |= {"batch_size": settings.train_batch_size, "seed": network.seed}
+    encode = inputs.encoder(settings, network, inputs.generator(network.seed, device))
+    defence = training.defence_of("defence", network.defence)
+    return training.Trainer(net, train_set.images, train_set.labels, **how, encode=encode, defence=defence)
+
+
+def check_weights(settings: Settings) -> None:
+    """Refuse a file of weights that is not of the one network that the settings ask for.
+
+    Raises:
+        ValueError: it is of another network, or was trained otherwise; the message names what differs.
+        FileNotFoundError, CorruptWeightsError: it cannot be used.
+    """
+    if settings.weights is None:
+        return
+    for name, value in weights.settings_of(Path(settings.weights)).items():
+        if getattr(settings, name) != value:
+            shown = getattr(settings, name)
+            raise ValueError(f"{name} is {shown!r}, but {settings.weights} was trained with {value!r}.")
+
+
+def _taken(settings: Settings, net: nn.Module, progress: Silent) -> tuple[nn.Module, dict]:
+    """Return the network with the weights of the file that the settings name."""
+    file = Path(settings.weights)
+    net.load_state_dict(weights.load(file))
+    progress.say(f"weights from {file}")
+    return net.eval(), {"file": str(file), "cached": True, "description": weights.description(file)}
 
 
 def untrained(settings: Settings, network: Network, classes: int) -> nn.Module:
@@ -69,13 +108,21 @@ def _cached(file, progress: Silent) -> dict[str, torch.Tensor] | None:
 
 
 def _how_to_train(settings: Settings, network: Network) -> dict:
+    """Return what a description says of training: of what came later only what is not as it once was for all."""
     names = ("epochs", "lr", "schedule", "weight_decay", "T", "K")
     how = {name: getattr(settings, name) for name in names}
+    how |= {
+        name: getattr(settings, name) for name in ("optimizer", "flips") if getattr(settings, name) != DEFAULTS[name]
+    }
+    if network.defence != training.NO_DEFENCE:
+        how |= {"defence": network.defence, "defence_settings": training.described(network.defence)}
     return {"batch_size": settings.train_batch_size, "seed": network.seed, **how}
 
 
 def describe(settings: Settings, network: Network, train_set: Dataset, device: torch.device) -> dict:
     """Return everything that determines trained weights, down to the order in which a processor adds."""
+    if settings.weights is not None:
+        return weights.description(Path(settings.weights))
     return {
         "recipe": RECIPE,
         "model": network.model,

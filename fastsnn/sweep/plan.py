@@ -1,6 +1,6 @@
 """What a sweep does: its settings, checked, and the networks and cells they ask for.
 
-settings -> networks: data x model x pooling x seed x coding, trained once each
+settings -> networks: data x model x pooling x seed x coding x defence, trained once each
 network  -> cells:    attack x bn x surrogate x steps x restarts x eps, one line of the results each
 cells    -> passes:   cells that differ in eps only go over the images together
 """
@@ -20,7 +20,7 @@ from ..models import BUILDERS, POOLINGS, POOLS
 from ..nn import ENCODERS
 from ..nn.precision import PRECISIONS
 from ..ops import check
-from ..training import SCHEDULES
+from ..training import OPTIMIZERS, SCHEDULES, defence_of
 from .by_name import ATTACKS, takes
 
 EVENTS_CODING = "events"  # what networks of data.EVENTS have for a coding: none
@@ -60,7 +60,13 @@ class Settings:
         schedule: of the learning rate, "constant" or "cosine", see training.train. The paper's code has lr=1e-3,
             constant, which swings between 89 and 97 % on digits after 4 or 5 epochs; the defaults here give 96.4 to
             97.5 % after 4 (width 16, max pooling, three seeds).
-        weight_decay: Adam's L2 penalty; 1e-3 as in the paper.
+        weight_decay: L2 penalty of the optimizer; 1e-3 as in the paper.
+        optimizer: "adam" as in the paper, or "sgd" (momentum 0.9).
+        flips: turn training images left to right by chance, as the paper's code does; digits have a side, so not here.
+        defences: how networks are trained, see training.defences: "none", or e.g. "snn_rat" or "snn_rat:eps=4"; a
+            network is trained for each.
+        weights: a file of trained weights, as `fastsnn train` writes them, to attack instead of training here; the
+            settings above must then be those of its one network, see weights.settings_of.
         T: time steps, and frames of a recording; 10 as in the paper.
         K: phases of the phase code; 8 as in the paper.
         seeds: of initial weights, order of training images, and random starts; a network is trained for each.
@@ -92,6 +98,10 @@ class Settings:
     lr: float = 3e-3
     schedule: str = "cosine"
     weight_decay: float = 1e-3
+    optimizer: str = "adam"
+    flips: bool = False
+    defences: tuple[str, ...] = ("none",)
+    weights: str | None = None
     T: int = 10
     K: int = 8
     seeds: tuple[int, ...] = (3407,)
@@ -119,17 +129,23 @@ class Settings:
             raise ValueError(f"steps has 0 with attacks={auto!r}, expected at least 1.")
         for value in _several("surrogates", self.surrogates):
             shape_and_alpha("surrogates", value)
+        for value in _several("defences", self.defences):
+            defence_of("defences", value)
         for name in ("width", "epochs", "train_batch_size", "T", "K"):
             check.integer(name, getattr(self, name), at_least=1, at_most=16 if name == "K" else None)
         if self.images is not None:
             check.integer("images", self.images, at_least=1)
-        if self.root is not None and not isinstance(self.root, str):
-            raise TypeError(f"root is {self.root!r}, expected a folder's path as text.")
+        for name in ("root", "weights"):
+            if not isinstance(getattr(self, name), str | None):
+                raise TypeError(f"{name} is {getattr(self, name)!r}, expected a path as text.")
         cifar10_dvs.check_size("frame_size", self.frame_size)
         check.number("alpha", self.alpha, above=0)
         check.number("lr", self.lr, above=0)
         check.number("weight_decay", self.weight_decay, at_least=0)
         check.one_of("schedule", self.schedule, SCHEDULES)
+        check.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        if not isinstance(self.flips, bool):
+            raise TypeError(f"flips is {self.flips!r}, expected True or False.")
         check.one_of("precision", self.precision, PRECISIONS)
         if isinstance(self.batch_size, str):
             check.one_of("batch_size", self.batch_size, ("auto",))
@@ -148,17 +164,28 @@ DEFAULTS = {field.name: field.default for field in fields(Settings)}
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained once and attacked by many cells; `coding` is a name of nn.ENCODERS, or EVENTS_CODING."""
+    """What is trained once and attacked by many cells.
+
+    Attributes:
+        data: a name of data.DATASETS.
+        model: a name of models.BUILDERS.
+        pool: "max" or "avg".
+        seed: of everything random.
+        coding: a name of nn.ENCODERS, or EVENTS_CODING.
+        defence: as in Settings.defences.
+    """
 
     data: str
     model: str
     pool: str
     seed: int
     coding: str = "phase"
+    defence: str = "none"
 
     def __str__(self) -> str:
         coding = "" if self.coding == "phase" else f" {self.coding}"
-        return f"{self.model} {self.pool} {self.seed}{coding}"
+        defence = "" if self.defence == "none" else f" {self.defence}"
+        return f"{self.model} {self.pool} {self.seed}{coding}{defence}"
 
 
 @dataclass(frozen=True)
@@ -183,7 +210,8 @@ def networks(settings: Settings) -> list[Network]:
     for name, model, pool, seed in itertools.product(settings.data, settings.models, settings.pools, settings.seeds):
         if pool in POOLINGS[model]:
             codings = (EVENTS_CODING,) if name in EVENTS else settings.codings
-            found += [Network(name, model, pool, seed, coding) for coding in codings]
+            both = itertools.product(codings, settings.defences)
+            found += [Network(name, model, pool, seed, coding, defence) for coding, defence in both]
     return found
 
 

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 _COLUMNS = 80  # of the narrowest terminal
 _SHOWN = ("model", "pool", "attack")  # of each line of a table; the others where they differ
-TRAINING = ("width", "T", "K", "coding", "epochs", "train_batch_size", "lr", "schedule", "weight_decay", "threads")
+TRAINING = (
+    "width",
+    "T",
+    "K",
+    "coding",
+    "defence",
+    "epochs",
+    "train_batch_size",
+    "lr",
+    "schedule",
+    "weight_decay",
+    "threads",
+)
 ATTACK = ("steps", "restarts", "alpha", "bn", "surrogate", "precision", "batch_size", "images")
 ARITHMETIC = ("torch", "device", "kernels", "recipe")
 AXES = (*_SHOWN, "data", "seed", *TRAINING, *ATTACK, *ARITHMETIC)

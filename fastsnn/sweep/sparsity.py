@@ -113,7 +113,7 @@ def write_csv(settings: Settings, attack: str, found: Sequence[Measured], path: 
         how[field] = value if attack != "none" and by_name.takes(attack, field) else None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["data", "model", "pool", "seed", "coding", *how, "gradients", *LayerGradient._fields])
+    writer.writerow(["data", "model", "pool", "seed", "coding", "defence", *how, "gradients", *LayerGradient._fields])
     for network, sparsity in found:
         about = (*astuple(network), *how.values(), sparsity.samples)
         for row in sparsity:

@@ -1,6 +1,6 @@
-"""The cache of trained weights: one safetensors file each, named by a hash of everything that determined them.
+"""Trained weights in safetensors files, whose header holds as JSON everything that determined them, and a checksum.
 
-That description stands in the file's header as JSON, with a checksum of the tensors. The files lie in the cache's
+Those of sweeps are cached, each named by a hash of that description. They lie in the cache's
 folder `weights` (see fastsnn.files), and can be deleted at any time.
 """
 
@@ -16,7 +16,7 @@ from .. import files
 
 
 class CorruptWeightsError(ValueError):
-    """A cached file that is not what was once written; the message is a sentence with its path."""
+    """A file that is not what was once written; the message is a sentence with its path."""
 
 
 def directory() -> Path:
@@ -56,10 +56,48 @@ def load(file: Path) -> dict[str, torch.Tensor] | None:
             header = opened.metadata() or {}
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
     except (safetensors.SafetensorError, OSError) as error:
-        raise CorruptWeightsError(f"The cached weights {file} cannot be read ({error}).") from error
+        raise CorruptWeightsError(f"The weights {file} cannot be read ({error}).") from error
     if header.get("sha256") != checksum(state):
-        raise CorruptWeightsError(f"The cached weights {file} are not those once written: their checksum is wrong.")
+        raise CorruptWeightsError(f"The weights {file} are not those once written: their checksum is wrong.")
     return state
+
+
+def description(file: Path) -> dict:
+    """Return what a file says determined its weights, and the checksum of them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptWeightsError: it cannot be read, or was written by something else.
+    """
+    import safetensors
+
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+        return json.loads(header["description"]) | {"sha256": header["sha256"]}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file} does not exist") from None
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CorruptWeightsError(f"{file} is no file of trained weights that fastsnn wrote ({error!r}).") from error
+
+
+def settings_of(file: Path) -> dict[str, object]:
+    """Return the settings, by their names in plan.Settings, under which a file's weights were trained.
+
+    Raises:
+        FileNotFoundError, CorruptWeightsError: as in description.
+    """
+    found = description(file)
+    if "model" not in found:
+        raise CorruptWeightsError(f"{file} is a checkpoint to go on from; name latest.safetensors or best.safetensors.")
+    how = found["training"]
+    settings = {name: (found[of],) for name, of in (("data", "data"), ("models", "model"), ("pools", "pool"))}
+    settings |= {"width": found["width"], "seeds": (how["seed"],), "train_batch_size": how["batch_size"]}
+    settings |= {name: how[name] for name in ("epochs", "lr", "schedule", "weight_decay", "T", "K")}
+    settings |= {name: how[name] for name in ("optimizer", "flips") if name in how}
+    settings |= {"defences": (how["defence"],)} if "defence" in how else {}
+    settings |= {"codings": (how["coding"],)} if how.get("coding", "events") != "events" else {}
+    return settings | {"weights": str(file)}
 
 
 def checksum(state: dict[str, torch.Tensor]) -> str:

@@ -1,6 +1,6 @@
 """Training: the plain loop, defences, and how well what it made does."""
 
-from .defences import DEFENCES, defence_of
+from .defences import DEFENCES, NO_DEFENCE, defence_of, described
 from .hire import HIRE
 from .loop import OPTIMIZERS, SCHEDULES, Batch, Trainer, count_correct, evaluate, train
 from .snn_rat import SNNRAT
@@ -9,6 +9,7 @@ from .sparse_gradient import SparseGradient
 __all__ = [
     "DEFENCES",
     "HIRE",
+    "NO_DEFENCE",
     "OPTIMIZERS",
     "SCHEDULES",
     "SNNRAT",
@@ -17,6 +18,7 @@ __all__ = [
     "Trainer",
     "count_correct",
     "defence_of",
+    "described",
     "evaluate",
     "train",
 ]

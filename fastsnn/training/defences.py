@@ -13,7 +13,7 @@ from .learner import Defence
 from .snn_rat import SNNRAT
 from .sparse_gradient import SparseGradient
 
-NONE = "none"
+NO_DEFENCE = "none"
 _MADE = {
     "snn_rat": SNNRAT,
     "mixed_rat": lambda **settings: SNNRAT(mixed=True, **settings),
@@ -21,7 +21,7 @@ _MADE = {
     "sparse_gradient": SparseGradient,
 }
 _SETTINGS = {"snn_rat": ("eps", "beta"), "mixed_rat": ("eps", "beta")}
-DEFENCES = (NONE, *_MADE)
+DEFENCES = (NO_DEFENCE, *_MADE)
 
 
 def defence_of(name: str, text: str) -> Defence | None:
@@ -38,7 +38,7 @@ def defence_of(name: str, text: str) -> Defence | None:
         raise TypeError(f"{name} is {text!r}, expected a name such as 'snn_rat' or 'snn_rat:eps=4'.")
     which, *given = text.split(":")
     check.one_of(name, which, DEFENCES)
-    if which == NONE:
+    if which == NO_DEFENCE:
         if given:
             raise ValueError(f"{name} is {text!r}, but none has no settings.")
         return None
@@ -52,8 +52,8 @@ def defence_of(name: str, text: str) -> Defence | None:
 
 
 def described(text: str) -> dict[str, object]:
-    """Return the name and all settings of a defence, which is what trained weights depend on."""
-    return {"name": text.split(":")[0], **asdict(defence_of("defence", text))}
+    """Return all settings of a defence but "none", those that were not given too: trained weights depend on them."""
+    return asdict(defence_of("defence", text))
 
 
 def _number(name: str, text: str) -> int | float:

@@ -32,7 +32,14 @@ def test_the_paper_is_quoted_only_where_the_cell_is_the_same():
     pgd = next(row for row in of_paper if (row["attack"], row["pool"]) == ("pgd", "avg"))
     assert published.beside(pgd, "pgd") == 33.29 and published.beside(pgd, "clean") == 75.28
     others = ({"eps_255": 8.0}, {"steps": 20}, {"width": 16}, {"T": 8}, {"data": "digits"}, {"coding": "rate"})
-    for change in (*others, {"restarts": 5}, {"surrogate": "sigmoid:4"}, {"bn": "frozen"}, {"alpha": 0.02}):
+    for change in (
+        *others,
+        {"restarts": 5},
+        {"surrogate": "sigmoid:4"},
+        {"bn": "frozen"},
+        {"alpha": 0.02},
+        {"defence": "snn_rat"},
+    ):
         assert published.beside({**pgd, **change}, "pgd") is None
     assert published.beside({**pgd, "eps_255": 8.0}, "clean") == 75.28
     assert published.beside(pgd, "fgsm") is None

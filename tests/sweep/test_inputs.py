@@ -105,7 +105,7 @@ def test_a_code_is_not_drawn_from_the_numbers_that_attacks_start_from():
     [
         ({"frame_size": 32}, ValueError, "frame_size is 32, expected one of 128, 64, 48"),
         ({"frame_size": "48"}, TypeError, "frame_size is '48'"),
-        ({"root": 7}, TypeError, "root is 7, expected a folder's path as text"),
+        ({"root": 7}, TypeError, "root is 7, expected a path as text"),
     ],
 )
 def test_bad_settings_are_refused(wrong, error, message):

@@ -1,3 +1,4 @@
+import json
 from dataclasses import asdict
 
 import pytest
@@ -8,7 +9,7 @@ from fastsnn.sweep.plan import DEFAULTS
 
 def test_every_setting_has_a_key(tmp_path):
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in DEFAULTS.items()}
-    lines = [f"{plan_file.flag(name)} = {value!r}" for name, value in values.items() if value is not None]
+    lines = [f"{plan_file.flag(name)} = {json.dumps(value)}" for name, value in values.items() if value is not None]
     (tmp_path / "plan.toml").write_text("\n".join(lines))
     assert asdict(Settings(**plan_file.read(tmp_path / "plan.toml"))) == asdict(Settings())
 
