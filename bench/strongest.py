@@ -1,6 +1,6 @@
 """What each attack leaves right of a digits network, alone, and what each adds when all are combined.
 
-    python -m bench.strongest [--pools max avg] [--images 40] [--eps 6] [--steps 50] [--queries 500] [--threads 2]
+    python -m bench.strongest [--pools max avg] [--images 40] [--eps 6] [--steps 50] [--queries 500] [--only PGD SA]
 
 The networks are a sweep's with its default settings (SEW-ResNet18 of width 16, phase code), from its cached weights or
 trained now; the encoded input is attacked, eps is in 1/255, every image has a generator of its own.
@@ -53,10 +53,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pools", nargs="+", default=["max", "avg"])
     parser.add_argument("--eps", type=float, default=6)
-    for name, default in (("images", 40), ("steps", 50), ("queries", 500), ("threads", 2)):
+    for name, default in (("images", 40), ("steps", 50), ("queries", 500)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", nargs="+", default=[""], help="attacks whose name begins with one of these")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     print(machine())
     settings, device = Settings(), torch.device("cpu")
     train_set, test_set = (inputs.load(settings, "digits", split) for split in ("train", "test"))
@@ -71,13 +71,15 @@ def main():
         generators = [torch.Generator() for _ in seeds]
         named = alone(net, arguments.eps / 255, arguments.steps, arguments.queries, generators)
         for name, attack in named.items():
+            if not name.startswith(tuple(arguments.only)):
+                continue
             for seed, generator in zip(seeds, generators, strict=True):
                 generator.manual_seed(seed)
             start = time.perf_counter()
             right = share(net, attack(x, y), y)
             print(f"{name:45}{right:7.1f} %{time.perf_counter() - start:8.1f} s", flush=True)
-        print(attack.table.by_attack())
-        print(attack.table)
+            if isinstance(attack, attacks.Strongest):
+                print(attack.table.by_attack(), attack.table, sep="\n")
 
 
 @torch.no_grad()
