@@ -54,7 +54,12 @@ def estimate(settings: Settings, out: Path) -> list[Estimate]:
             cells, left = (sum(map(len, some)) for some in (plan.passes(settings, network), passes))
             learns = attacks = 0.0
             if left:
-                alike = (network.data, network.model, network.coding)  # seeds and poolings take the same time
+                alike = (
+                    network.data,
+                    network.model,
+                    network.coding,
+                    network.defence,
+                )  # seeds and poolings take the same time
                 seconds = measured[alike] = measured.get(alike) or _measured(settings, network)
                 learns = 0.0 if trained else seconds.training
                 attacks = sum(_of_pass(some, seconds) for some in passes)
@@ -67,7 +72,7 @@ def _left(settings: Settings, network: Network, ledger: Ledger | None) -> tuple[
     device, passes = plan.device(settings.device), plan.passes(settings, network)
     train_set, test_set = (inputs.load(settings, network.data, split) for split in ("train", "test"))
     description = networks.describe(settings, network, train_set, device)
-    trained = weights.path(description).exists()
+    trained = settings.weights is not None or weights.path(description).exists()
     known = None if ledger is None else ledger.weights_of(description)
     if known is None:
         return passes, trained
@@ -99,7 +104,7 @@ def _measured(settings: Settings, network: Network) -> _Measured:
         with input_gradient(net.eval(), bn=bn, precision=settings.precision) as at:
             gradient[bn] = _seconds(lambda at=at: at(x, y), device) * images / size
             forward[bn] = _seconds(lambda at=at: at.outcome(x, y), device) * images / size
-    return _Measured(forward, gradient, _of_training(settings, net, train_set, encode, device))
+    return _Measured(forward, gradient, _of_training(settings, network, net, train_set, encode, device))
 
 
 def _of_pass(cells: Pass, seconds: _Measured) -> float:
@@ -111,11 +116,12 @@ def _of_pass(cells: Pass, seconds: _Measured) -> float:
 
 
 def _of_training(
-    settings: Settings, net: nn.Module, train_set: Dataset, encode: nn.Module, device: torch.device
+    settings: Settings, network: Network, net: nn.Module, train_set: Dataset, encode: nn.Module, device: torch.device
 ) -> float:
     size = min(settings.train_batch_size, len(train_set))
     images, labels = train_set.images[: 2 * size], train_set.labels[: 2 * size]
     how = {"epochs": 1, "lr": settings.lr, "batch_size": size, "encode": encode, "seed": 0}
+    how["defence"] = training.defence_of("defence", network.defence)
     step = _seconds(lambda: training.train(net, images, labels, **how), device) / len(labels)
     return step * settings.epochs * len(train_set)
 

@@ -33,6 +33,7 @@ from . import inputs, networks, plan, weights
 from .plan import Network, Settings
 from .progress import Silent
 from .report import written
+from .sparsity import check_single
 
 LATEST, BEST, CHECKPOINT = "latest.safetensors", "best.safetensors", "checkpoint.safetensors"
 LOG, ABOUT = "log.csv", "training.json"
@@ -52,8 +53,8 @@ def prepare(settings: Settings, out: Path, *, tensorboard: bool = False) -> None
 
     Raises:
         ImportError: an optional package is missing; the message names the extra.
-        ValueError: a folder holds the checkpoint of another training; settings.images asks for more images than there
-            are, or a file of a data set is damaged.
+        ValueError: a folder holds the checkpoint of another training; the attack has several budgets, steps or kinds of
+            bn; settings.images asks for more images than there are, or a file of a data set is damaged.
         FileNotFoundError: a data set is not there.
         CorruptWeightsError: a checkpoint cannot be read.
         OSError: a folder cannot be made or written to.
@@ -63,11 +64,10 @@ def prepare(settings: Settings, out: Path, *, tensorboard: bool = False) -> None
         raise ImportError(f'training needs {", ".join(missing)}; install with: pip install "fastsnn[sweep]"')
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ImportError('scalars need tensorboard; install with: pip install "fastsnn[tensorboard]"')
+    check_single(settings)
     device = plan.device(settings.device)
     for network in plan.networks(settings):
-        train_set, test_set = (inputs.load(settings, network.data, split) for split in ("train", "test"))
-        if settings.images is not None and settings.images > len(test_set):
-            raise ValueError(f"images is {settings.images}, but {network.data} has {len(test_set)} test images.")
+        train_set = inputs.load(settings, network.data, "train")
         folder = folder_of(out, network)
         folder.mkdir(parents=True, exist_ok=True)
         _check_same(folder / CHECKPOINT, networks.describe(settings, network, train_set, device))

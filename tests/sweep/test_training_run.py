@@ -158,6 +158,7 @@ def test_what_cannot_be_used_is_refused_before_any_work(tmp_path, capsys):
         (["train", *FLAGS, "--defence", "snnrat"], "Did you mean 'snn_rat'"),
         (["train", *FLAGS, "--optimizer", "adan"], "Did you mean 'adam'"),
         (["train", *FLAGS, "--images", "13"], "images is 13, but few has 12 test images"),
+        (["train", *FLAGS, "--eps", "2,4"], "eps is 2.0, 4.0, expected one value"),
     ]
     for argv, message in wrong:
         assert cli.main(argv) == 2
