@@ -119,8 +119,10 @@ def test_a_sweep_attacks_what_was_trained_and_trains_nothing(tmp_path, capsys):
     assert not list((tmp_path / "cache" / "weights").glob("*"))
 
 
-def test_a_sweep_trains_with_a_defence_by_name(tmp_path):
+def test_a_sweep_trains_with_a_defence_by_name(tmp_path, capsys):
     flags = [*tiny.FLAGS, "--pool", "avg", "--attacks", "fgsm", "--defence", "none,hire", "--out", "swept", "--quiet"]
+    assert cli.main(["sweep", *flags, "--dry-run"]) == 0
+    assert "6 cells of 2 networks" in capsys.readouterr().out
     assert cli.main(["sweep", *flags]) == 0
     with Ledger.read(tmp_path / "swept") as ledger:
         assert [row["defence"] for row in ledger.results()] == ["hire"] * 3 + ["none"] * 3
