@@ -25,8 +25,8 @@ class SparseGradient:
     """Cross-entropy, and a penalty on the size of the input gradient.
 
     Attributes:
-        weight: of the penalty, at least 0. Its public code leaves it to the user; of those tried on digits (0.002, 0.01,
-            0.1), 0.002 alone lets a network learn in 6 epochs, see docs/training.md.
+        weight: of the penalty, at least 0. Its public code leaves it to the user. Of 0.002, 0.01 and 0.1 the first
+            alone lets a network learn the digits in 6 epochs, see docs/training.md.
         h: step of the difference quotient on the encoded input, above 0; 0.01 as published.
 
     Raises:
