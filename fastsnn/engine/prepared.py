@@ -142,7 +142,7 @@ class Prepared:
     def explain(self) -> Explanation:
         """Return, for the calls so far, the form of every layer, why, and its time; printed, it is a table."""
         rows = []
-        for (conv, _, dtypes, device, _), chosen in self._chosen.items():
+        for (conv, _, dtypes, device, *_), chosen in self._chosen.items():
             _, H, W, C = chosen.frames
             name = self._names.get(conv, type(next(iter(chosen.layers.values())).conv).__name__)
             milliseconds = _measure(chosen.form, chosen.frames, dtypes[0], device) * 1e3
@@ -179,7 +179,7 @@ class Prepared:
             return None  # torch does not count their changes
         how = () if linear else (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
         settings, constants = (*how, None if norm is None else norm.eps), None if neuron is None else neuron.neuron
-        key = (id(conv), x_seq.shape[2:], dtypes, x_seq.device, drifting)
+        key = (id(conv), x_seq.shape[2:], dtypes, x_seq.device, drifting, neuron is None)
         chosen = self._chosen.get(key)
         # trained weights have changed since the last call, noticed by torch or not (fused optimizers are not)
         if trained or chosen is None or chosen.settings != settings or not _unchanged(chosen.watched, tensors):

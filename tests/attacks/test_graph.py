@@ -119,7 +119,7 @@ def test_targets_and_surrogates_do_not_share_a_recording(net, recorder):
     for how in ({}, {"targeted": True}, {"surrogate": "triangle:1"}, {"targeted": True}, {}):
         for _ in range(3):
             assert_as_without_graphs(net, x, y, **how)
-    assert recorder.captured == 5  # another surrogate makes what was recorded before invalid
+    assert recorder.captured == 3  # each has its own, which is there when it comes again
 
 
 def test_other_balls_and_momentum_run_as_they_are(net, recorder):

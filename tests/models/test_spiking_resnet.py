@@ -51,6 +51,7 @@ def test_l0_sparsity_of_the_gradient_at_every_leaf_equals_spikingjelly(depth, po
     reset(theirs)
     with fastsnn.nn.precision("reference"):
         zeros = leaf_gradient_zeros(ours, lambda: cross_entropy(ours(x.clone().requires_grad_()), y))
+    zeros = {name: counts for name, counts in zeros.items() if not name.endswith("junction")}  # theirs are no modules
     assert zeros == {name.replace(".norm", ""): counts for name, counts in expected.items()}
     assert len(zeros) > 3 * depth
     assert zeros["layer2.0.downsample.0"][1] > 0, "a stride of 2 leaves zeros: were they counted?"
