@@ -54,12 +54,8 @@ def estimate(settings: Settings, out: Path) -> list[Estimate]:
             cells, left = (sum(map(len, some)) for some in (plan.passes(settings, network), passes))
             learns = attacks = 0.0
             if left:
-                alike = (
-                    network.data,
-                    network.model,
-                    network.coding,
-                    network.defence,
-                )  # seeds and poolings take the same time
+                # seeds and poolings take the same time
+                alike = (network.data, network.model, network.coding, network.defence)
                 seconds = measured[alike] = measured.get(alike) or _measured(settings, network)
                 learns = 0.0 if trained else seconds.training
                 attacks = sum(_of_pass(some, seconds) for some in passes)
