@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..attacks.gradient import check_input
 from .per_sample import per_sample, weighted_layers
 
 
@@ -51,6 +52,7 @@ def densities(network: nn.Module, x: torch.Tensor, y: torch.Tensor, *, precision
     Raises:
         ValueError, TypeError: an argument is wrong, or the first layer another; the message names it.
     """
+    check_input(x, y)
     if x.dim() != 5:
         raise ValueError(f"x has shape {list(x.shape)}, expected encoded input [T, B, C, H, W].")
     name, first = next(iter(weighted_layers(network).items()), ("", None))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ..attacks.gradient import check_input
+from ..attacks.gradient import check_input, check_labels
 from ..engine.under_attack import under_attack
 from ..nn import precision as in_precision
 from ..ops.attack_step import default_batch_axis
@@ -38,7 +38,9 @@ def per_sample(
                 weight.requires_grad_(True)
             for sample, label in zip(x.split(1, default_batch_axis(x)), y.to(torch.int64).split(1), strict=True):
                 leaf = sample.detach().clone().requires_grad_()
-                loss = cross_entropy(network(leaf).float(), label.clone())
+                logits = network(leaf)
+                check_labels(label, logits.shape[1])
+                loss = cross_entropy(logits.float(), label.clone())
                 at_x, *at_weights = torch.autograd.grad(loss, [leaf, *weights])
                 yield at_x, at_weights
         finally:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..attacks.gradient import check_input
 from ..ops import check
 from .per_sample import per_sample, weighted_layers
 
@@ -66,9 +67,12 @@ def gradient_snr(
     if not layers:
         raise ValueError("network has no convolution or linear layer, expected one whose gradient can be measured.")
     layer = next(iter(layers)) if layer is None else check.one_of("layer", layer, layers)
+    check_input(x, y)
     if x.dim() != 5 or x.shape[1] < 2:
         raise ValueError(f"x has shape {list(x.shape)}, expected encoded input [T, B, C, H, W] with B of at least 2.")
     rows = []
+    if not T:
+        raise ValueError("T is empty, expected at least one number of steps.")
     for steps in T:
         check.integer("T", steps, at_least=1, at_most=x.shape[0])
         count, mean, squares = 0, 0.0, 0.0

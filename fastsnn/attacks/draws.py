@@ -26,6 +26,9 @@ def numbers(
         device: of the result.
     """
     if not isinstance(generator, (list, tuple)):
+        if generator is not None and not isinstance(generator, torch.Generator):
+            what = type(generator).__name__
+            raise TypeError(f"generator is of type {what}, expected a torch.Generator, a list of them, or None.")
         return kind(shape, generator=generator, device=device)
     if len(generator) != shape[axis]:
         raise ValueError(f"generator is a list of {len(generator)}, expected {shape[axis]}: one for each sample.")

@@ -18,7 +18,7 @@ from ..ops import check
 from ..ops.attack_step import default_batch_axis
 from .balls import BALLS
 from .draws import Generators, numbers
-from .gradient import InputGradient
+from .gradient import InputGradient, check_input
 from .objectives import margin
 from .rows import beside
 from .until_fooled import Attempt, until_fooled
@@ -64,6 +64,9 @@ def square(
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
     """
+    check_input(x, y)
+    if x.dim() < 4:
+        raise ValueError(f"x has shape {list(x.shape)}, expected images [B, C, H, W] or encoded input [T, B, C, H, W].")
     check.integer("n_queries", n_queries, at_least=1)
     if check.number("p_init", p_init, above=0) > 1:
         raise ValueError(f"p_init is {p_init!r}, expected a share of the picture: at most 1.")

@@ -11,7 +11,7 @@ from .. import models, training
 from ..data import Dataset
 from ..ops import library
 from . import inputs, weights
-from .plan import DEFAULTS, Network, Settings
+from .plan import DEFAULTS, EVENTS_CODING, Network, Settings
 from .progress import Silent
 
 RECIPE = 2  # of training: raise it when a change of code changes trained weights, so that no cache serves old ones
@@ -130,7 +130,7 @@ def describe(settings: Settings, network: Network, train_set: Dataset, device: t
         "width": settings.width,
         "data": train_set.name,
         "data_sha256": train_set.sha256(),
-        "training": _how_to_train(settings, network) | coding(network),
+        "training": _how_to_train(settings, network) | coding(network) | _frames(settings, network),
         **arithmetic(device),
         "threads": None if device.type == "cuda" else torch.get_num_threads(),
     }
@@ -139,6 +139,10 @@ def describe(settings: Settings, network: Network, train_set: Dataset, device: t
 def coding(network: Network) -> dict:
     """Return what a description says of a network's coding: nothing of the phase code, which was once the only one."""
     return {} if network.coding == "phase" else {"coding": network.coding}
+
+
+def _frames(settings: Settings, network: Network) -> dict:
+    return {"frame_size": settings.frame_size} if network.coding == EVENTS_CODING else {}
 
 
 def arithmetic(device: torch.device) -> dict:

@@ -26,6 +26,7 @@ TRAINING = (
     "K",
     "coding",
     "defence",
+    "frame_size",
     "epochs",
     "train_batch_size",
     "lr",

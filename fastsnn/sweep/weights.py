@@ -97,6 +97,7 @@ def settings_of(file: Path) -> dict[str, object]:
     settings |= {name: how[name] for name in ("optimizer", "flips") if name in how}
     settings |= {"defences": (how["defence"],)} if "defence" in how else {}
     settings |= {"codings": (how["coding"],)} if how.get("coding", "events") != "events" else {}
+    settings |= {"frame_size": how["frame_size"]} if "frame_size" in how else {}
     return settings | {"weights": str(file)}
 
 

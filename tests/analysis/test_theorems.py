@@ -118,3 +118,12 @@ def test_bad_input_is_refused():
         densities(net, x[0], y)
     with pytest.raises(ValueError, match="no sample"):
         shared_zeros(net, x[:, :0], y[:0])
+
+
+@pytest.mark.parametrize("measure", [densities, gradient_snr])
+def test_bad_input_is_refused_by_name(measure):
+    net, x, y = settled(), torch.rand(2, 2, 3, 16, 16), torch.tensor([0, 11])
+    with pytest.raises(ValueError, match="y has the label 11"):
+        measure(net, x, y)
+    with pytest.raises(TypeError, match="x"):
+        measure(net, x.tolist(), y)

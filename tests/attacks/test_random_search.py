@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastsnn.attacks import Square, square
+from fastsnn.attacks import Square, pgd, square
 from fastsnn.attacks.random_search import side
 
 from .networks import plain, tiny
@@ -142,3 +142,12 @@ def test_bad_input_is_refused_by_name(wrong, message):
     with pytest.raises(ValueError) as caught:
         square(plain(), torch.rand(2, 3, 8, 8), torch.tensor([0, 1]), eps=0.1, **wrong)
     assert message in str(caught.value)
+
+
+def test_what_is_no_picture_and_no_generator_is_refused_before_any_look():
+    looks = []
+    with pytest.raises(ValueError, match=r"x has shape \[3, 8\], expected images"):
+        square(looks.append, torch.rand(3, 8), torch.zeros(3, dtype=torch.long), eps=0.1)
+    with pytest.raises(TypeError, match="generator is of type int"):
+        pgd(plain(), torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.long), eps=0.1, alpha=0.1, steps=1, generator=5)
+    assert not looks
