@@ -95,8 +95,6 @@ def test_pgd7_vs_papers_loop(compare, smoke, depth, pool, precision):
 def test_pgd7_vs_frozen_loop(compare, smoke, depth, pool, compiled):
     """The default attack against what one can do by hand on SpikingJelly, eager or with torch.compile."""
     _skip_if_smoke(smoke, depth)
-    if smoke and compiled:
-        pytest.skip("smoke run: compiling takes a minute; bench.gpu's dry run goes through it")
     ours, theirs, x, y = pair(depth, pool, BATCH)
     forward = torch.compile(theirs) if compiled else None
     candidate = functools.partial(fastsnn.attacks.pgd, ours, x, y, random_start=False, **HOW)
