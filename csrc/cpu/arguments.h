@@ -37,6 +37,7 @@ struct Convolution {
   const void* weight;   // forward: [outputs / 32, window, 32]; backward: [window / 32, outputs, 32]
   float* out;
   int64_t frames, height, width, inputs, outputs, out_height, out_width, kernel, stride, padding;
+  int32_t is_finite;  // no weight is infinite or NaN, so that inputs of 0 need no product
 };
 
 constexpr int64_t CHUNK = 84;  // rows of a matrix that a task takes: a multiple of all the kernels' blocks
@@ -47,6 +48,7 @@ struct Matrix {
   const void* weight;  // [outputs / 32, inputs, 32]: panels, the last one filled up with zeros
   float* out;
   int64_t rows, inputs, outputs;
+  int32_t is_finite;  // as in Convolution
 };
 
 // Batch norm over rows [rows, channels]: its sums, or its gradient.

@@ -22,6 +22,7 @@ void convolution_forward(int64_t begin, int64_t end, void* arguments) {
   const int64_t across = a.out_width, pixels = a.out_height * across, all = a.frames * pixels;
   static thread_local Buffer buffer;
   float* in = buffer.at_least(CHUNK * stride + ROWS * PANEL);
+  const auto* weight = static_cast<const float*>(a.weight);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t first = chunk * CHUNK, rows = all - first < CHUNK ? all - first : CHUNK;
     for (int64_t r = 0; r < rows; ++r) {
@@ -38,8 +39,9 @@ void convolution_forward(int64_t begin, int64_t end, void* arguments) {
           copy_run(row + from * a.inputs, x + (y * a.width + left + from) * a.inputs, (to - from) * a.inputs);
       }
     }
-    multiply_chunk<Float>(in, rows, window, static_cast<const float*>(a.weight), a.outputs, a.out + first * a.outputs,
-                          in + CHUNK * stride);
+    float *out = a.out + first * a.outputs, *block = in + CHUNK * stride;
+    if (!a.is_finite || !multiply_spikes(in, rows, window, weight, a.outputs, out, block))
+      multiply_chunk<Float>(in, rows, window, weight, a.outputs, out, block);
   }
 }
 

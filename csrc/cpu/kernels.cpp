@@ -22,37 +22,45 @@ struct Kernels {
 };
 
 namespace baseline {
-constexpr int ROWS = 2;
+constexpr int ROWS = 2, WIDE = 1;
+#define FASTSNN_AVX512 0
 #define FASTSNN_BF16 0
 #include "all.inl"
 #undef FASTSNN_BF16
+#undef FASTSNN_AVX512
 }  // namespace baseline
 
 #if FASTSNN_X86
 FASTSNN_TARGET_AVX2
 namespace avx2 {
-constexpr int ROWS = 6;
+constexpr int ROWS = 6, WIDE = 2;
+#define FASTSNN_AVX512 0
 #define FASTSNN_BF16 0
 #include "all.inl"
 #undef FASTSNN_BF16
+#undef FASTSNN_AVX512
 }  // namespace avx2
 FASTSNN_TARGET_END
 
 FASTSNN_TARGET_AVX512
 namespace avx512 {
-constexpr int ROWS = 14;
+constexpr int ROWS = 14, WIDE = 4;
+#define FASTSNN_AVX512 1
 #define FASTSNN_BF16 0
 #include "all.inl"
 #undef FASTSNN_BF16
+#undef FASTSNN_AVX512
 }  // namespace avx512
 FASTSNN_TARGET_END
 
 FASTSNN_TARGET_AVX512_BF16
 namespace avx512_bf16 {
-constexpr int ROWS = 14;
+constexpr int ROWS = 14, WIDE = 4;
+#define FASTSNN_AVX512 1
 #define FASTSNN_BF16 1
 #include "all.inl"
 #undef FASTSNN_BF16
+#undef FASTSNN_AVX512
 }  // namespace avx512_bf16
 FASTSNN_TARGET_END
 #endif

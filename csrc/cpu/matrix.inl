@@ -39,6 +39,46 @@ void multiply_chunk(typename Side::Element* in, int64_t rows, int64_t inputs, co
   }
 }
 
+// The same for spikes, which are mostly 0: sums over what is not. A sum in the same order that leaves out products of 0 and
+// a finite weight has the same bits, so either way may be taken, chunk by chunk. Returns false, and nothing is done, where
+// too many inputs are not 0.
+template <int N>
+struct Count {
+  constexpr int operator()() const { return N; }
+};
+constexpr float MOST_SPIKES = 0.3f;  // the share from which on the dense product is faster
+
+inline bool multiply_spikes(const float* in, int64_t rows, int64_t inputs, const float* weight, int64_t outputs,
+                            float* out, float* block) {
+  static thread_local Buffer buffer;
+  auto* places = reinterpret_cast<int32_t*>(buffer.at_least(CHUNK * inputs + LANES));
+  int64_t begin[CHUNK + 1], n = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    begin[r] = n;
+    n = places_of_spikes(in + r * row_stride<Float>(inputs), inputs, places, n);
+    if (r % 8 == 7 && n > MOST_SPIKES * float((r + 1) * inputs)) return false;
+  }
+  begin[rows] = n;
+  if (n > MOST_SPIKES * float(rows * inputs)) return false;
+  const auto add_up = [&](auto panels, int64_t o, int64_t columns) {
+    const int64_t width = panels() * PANEL;
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = in + r * row_stride<Float>(inputs);
+      float *to = out + r * outputs + o, *whole = columns == width ? to : block;
+      add_up_spikes<panels()>(row, places + begin[r], places + begin[r + 1], weight + o * inputs, inputs, whole);
+      if (whole == block) __builtin_memcpy(to, block, uint64_t(columns) * sizeof(float));
+    }
+    return width;
+  };
+  for (int64_t o = 0; o < outputs;) {
+    const int64_t rest = outputs - o;
+    if (WIDE >= 4 && rest >= 4 * PANEL) o += add_up(Count<4>(), o, 4 * PANEL);
+    else if (WIDE >= 2 && rest >= 2 * PANEL) o += add_up(Count<2>(), o, 2 * PANEL);
+    else o += add_up(Count<1>(), o, rest < PANEL ? rest : PANEL);
+  }
+  return true;
+}
+
 template <class Side>
 void matrix_of(int64_t begin, int64_t end, void* arguments) {
   using Element = typename Side::Element;
@@ -47,11 +87,14 @@ void matrix_of(int64_t begin, int64_t end, void* arguments) {
   static thread_local Buffer buffer;
   float* block = buffer.at_least(ROWS * PANEL + CHUNK * stride);
   Element* in = reinterpret_cast<Element*>(block + ROWS * PANEL);
+  const auto* weight = static_cast<const Element*>(a.weight);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t first = chunk * CHUNK, rows = a.rows - first < CHUNK ? a.rows - first : CHUNK;
+    float* out = a.out + first * a.outputs;
     for (int64_t r = 0; r < rows; ++r) take_row<Side>(in + r * stride, a.x + (first + r) * a.inputs, a.inputs);
-    multiply_chunk<Side>(in, rows, a.inputs, static_cast<const Element*>(a.weight), a.outputs,
-                         a.out + first * a.outputs, block);
+    if constexpr (Side::GROUP == 1)
+      if (a.is_finite && multiply_spikes(in, rows, a.inputs, weight, a.outputs, out, block)) continue;
+    multiply_chunk<Side>(in, rows, a.inputs, weight, a.outputs, out, block);
   }
 }
 

@@ -33,6 +33,47 @@ FASTSNN_CONTRACT void multiply(const float* a, int64_t stride, int64_t inputs, c
   }
 }
 
+// One row times WIDE panels, of which only the inputs at `places` count; panels lie `inputs` * PANEL floats apart.
+template <int PANELS>
+FASTSNN_CONTRACT void add_up_spikes(const float* row, const int32_t* place, const int32_t* end, const float* panels,
+                                    int64_t inputs, float* out) {
+  FASTSNN_CONTRACT_INSIDE
+  lanes sum[2 * PANELS] = {};
+  for (; place < end; ++place) {
+    const float x = row[*place];
+    const float* weight = panels + *place * PANEL;
+#pragma GCC unroll 16
+    for (int64_t p = 0; p < PANELS; ++p) {
+      lanes left, right;
+      load_lanes(left, weight + p * inputs * PANEL);
+      load_lanes(right, weight + p * inputs * PANEL + LANES);
+      sum[2 * p] += x * left;
+      sum[2 * p + 1] += x * right;
+    }
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < 2 * PANELS; ++p) store_lanes(out + p * LANES, sum[p]);
+}
+
+// Notes where a row is not 0, from places[n] on, up to LANES further than it says; returns the new n.
+inline int64_t places_of_spikes(const float* row, int64_t inputs, int32_t* places, int64_t n) {
+  int64_t k = 0;
+#if FASTSNN_AVX512
+  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (; k + LANES <= inputs; k += LANES) {
+    const __mmask16 spikes = _mm512_cmp_ps_mask(_mm512_loadu_ps(row + k), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    const __m512i at = _mm512_add_epi32(first, _mm512_set1_epi32(int32_t(k)));
+    _mm512_storeu_si512(places + n, _mm512_maskz_compress_epi32(spikes, at));
+    n += __builtin_popcount(spikes);
+  }
+#endif
+  for (; k < inputs; ++k) {
+    places[n] = int32_t(k);
+    n += row[k] != 0.0f;  // also a NaN
+  }
+  return n;
+}
+
 inline void take(lanes& v, const float* p, int64_t n) {
   if (n == LANES) return load_lanes(v, p);
   v = lanes{};

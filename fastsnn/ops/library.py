@@ -89,6 +89,7 @@ class ConvolutionArguments(ctypes.Structure):
         *((name, c_void_p) for name in ("x", "weight", "out")),
         *((name, c_int64) for name in ("frames", "height", "width", "inputs", "outputs", "out_height", "out_width")),
         *((name, c_int64) for name in ("kernel", "stride", "padding")),
+        ("is_finite", c_int32),
     ]
 
 
@@ -98,6 +99,7 @@ class MatrixArguments(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("x", "weight", "out")),
         *((name, c_int64) for name in ("rows", "inputs", "outputs")),
+        ("is_finite", c_int32),
     ]
 
 

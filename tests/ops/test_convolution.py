@@ -122,6 +122,20 @@ def test_no_number_passes_from_one_frame_or_call_to_another(isa, case):
             cases.assert_same_bits(got, right)
 
 
+@every_instruction_set
+@pytest.mark.parametrize("case", TABLE)
+def test_inputs_of_zero_are_left_out_and_no_bit_changes(isa, case):
+    case = TABLE[case]
+    weight, frames, _ = tensors(case, 9)
+    frames[torch.rand(frames.shape) < 0.85] = 0.0
+    with cases.instruction_set(isa):
+        convolution = Convolution(weight, case.stride, case.padding)
+        assert convolution.is_finite
+        left_out = convolution.forward(frames)
+        convolution.is_finite = False  # all products, as where a weight is infinite
+        cases.assert_same_bits(left_out, convolution.forward(frames))
+
+
 def test_frames_and_weights_may_lie_in_memory_as_they_like():
     weight, frames, grad = tensors(STEM, 2)
     expected = ours(STEM, weight, frames, grad)

@@ -63,6 +63,37 @@ def test_no_number_passes_from_one_row_or_call_to_another(isa):
             cases.assert_same_bits(product(x[:rows]), expected[:rows])
 
 
+@every_instruction_set
+@given(
+    st.integers(1, 100),
+    st.sampled_from([1, 15, 16, 33, 200]),
+    st.sampled_from([1, 32, 40, 96, 128, 230]),
+    st.sampled_from([0, 0.02, 0.15, 0.29, 0.31, 0.6]),
+)
+def test_inputs_of_zero_are_left_out_and_no_bit_changes(isa, rows, inputs, outputs, density):
+    x, matrix = torch.randn(rows, inputs), torch.randn(inputs, outputs)
+    x[torch.rand(rows, inputs) >= density] = 0.0
+    x[0, 0] = -0.0
+    with cases.instruction_set(isa):
+        product = Matrix(matrix)
+        assert product.is_finite
+        left_out = product(x)
+        product.is_finite = False  # all products, as where a weight is infinite
+        cases.assert_same_bits(left_out, product(x), f"{density} of the inputs are not 0")
+
+
+@every_instruction_set
+def test_zeros_times_weights_that_are_not_finite_are_not_left_out(isa):
+    x, matrix = torch.zeros(20, 5), torch.randn(5, 7)
+    x[:, 0] = 1.0
+    matrix[3, 2], matrix[4, 6] = torch.inf, torch.nan
+    with cases.instruction_set(isa):
+        assert torch.equal(Matrix(matrix)(x).isnan(), (x @ matrix).isnan())
+        spikes = torch.tensor([[torch.nan, 0, 0, 0, 0], [torch.inf, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+        out = Matrix(torch.ones(5, 7))(spikes)
+    assert out[0].isnan().all() and out[1].isposinf().all() and not out[2].any()
+
+
 def test_rows_and_matrix_may_lie_in_memory_as_they_like():
     x, matrix = torch.randn(20, 34), torch.randn(34, 45)
     expected = Matrix(matrix)(x)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import library
-from ..matrix import kernel, panels
+from ..matrix import is_finite, kernel, panels
 
 
 class Convolution:
@@ -24,7 +24,7 @@ class Convolution:
 
     def __init__(self, weight: torch.Tensor, stride: int, padding: int, dtype: torch.dtype = torch.float32):
         self.weight, self.stride, self.padding = weight, stride, padding
-        self.kernel = kernel("convolution_backward", dtype)
+        self.kernel, self.is_finite = kernel("convolution_backward", dtype), is_finite(weight)
         windows = weight.permute(0, 2, 3, 1).flatten(1)  # [outputs, window]
         self._forward, self._backward = panels(windows.t()), panels(windows, dtype)
 
@@ -56,5 +56,15 @@ class Convolution:
         if not target.numel():
             return
         outputs, inputs, width, _ = self.weight.shape
-        numbers = (len(source), *size, inputs, outputs, *self._out(*size), width, self.stride, self.padding)
+        numbers = (
+            len(source),
+            *size,
+            inputs,
+            outputs,
+            *self._out(*size),
+            width,
+            self.stride,
+            self.padding,
+            self.is_finite,
+        )
         library.run(kernel, library.ConvolutionArguments(*map(library.address, (source, panels, target)), *numbers))

@@ -25,7 +25,7 @@ class Matrix:
 
     def __init__(self, matrix: torch.Tensor, dtype: torch.dtype = torch.float32):
         self.inputs, self.outputs = matrix.shape
-        self.kernel = kernel("matrix", dtype)
+        self.kernel, self.is_finite = kernel("matrix", dtype), is_finite(matrix)
         self.matrix = matrix if library.unavailable() else panels(matrix, dtype)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,8 @@ class Matrix:
         rows, out = rows.contiguous(), rows.new_empty(len(rows), self.outputs)
         if out.numel():
             pointers = map(library.address, (rows, self.matrix, out))
-            library.run(self.kernel, library.MatrixArguments(*pointers, len(rows), self.inputs, self.outputs))
+            sizes = (len(rows), self.inputs, self.outputs)
+            library.run(self.kernel, library.MatrixArguments(*pointers, *sizes, self.is_finite))
         return out
 
 
@@ -46,6 +47,11 @@ def kernel(name: str, dtype: torch.dtype) -> str:
     if dtype != torch.bfloat16 or not library.has_bf16():
         raise RuntimeError(f"this processor does not multiply {dtype}; use float32.")
     return f"{name}_bf16"
+
+
+def is_finite(weight: torch.Tensor) -> bool:
+    """Tell whether no weight is infinite or NaN; only then 0 times a weight is 0. In doubt False, which is slower."""
+    return bool(torch.isfinite(weight.sum()))
 
 
 def panels(matrix: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
