@@ -10,6 +10,7 @@ import pytest
 
 import fastsnn
 from fastsnn import cli, data
+from fastsnn.cli.settings import settings_of
 from fastsnn.sweep import Ledger, folder, weights
 
 from .sweep import tiny
@@ -65,7 +66,7 @@ def test_the_results_go_to_runs_by_default(capsys, tmp_path):
 )
 def test_lists_take_spaces_and_commas(lists):
     arguments = cli._parser().parse_args(["sweep", *lists])
-    settings = cli._settings(arguments)
+    settings = settings_of(arguments)
     assert settings.eps == (0, 4.5) and settings.pools == ("max", "avg")
 
 
@@ -326,7 +327,7 @@ def test_an_interrupt_before_there_is_a_ledger_is_a_sentence(capsys, monkeypatch
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(cli, "sweep", interrupted)
+    monkeypatch.setattr(cli.sweep, "sweep", interrupted)
     assert cli.main(["sweep", *tiny.FLAGS, "--out", "new", "--quiet"]) == 130
     assert "interrupted; no cell was finished" in capsys.readouterr().err
 
