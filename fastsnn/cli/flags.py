@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..data import DATASETS
-from ..models import BUILDERS
+from ..models import BUILDERS, STEMS
 from ..nn import ENCODERS
 from ..sweep import plan_file
 from ..sweep.plan import DEFAULTS
@@ -54,6 +54,10 @@ def add_network_flags(parser: argparse.ArgumentParser, own: Mapping[str, object]
     add(group, "width", int, "PLANES", text, own.get("width"))
     text = "pooling in the stem, or between a VGG's layers; a network is trained for each"
     add(group, "pool", str, "max|avg", text, own.get("pools"))
+    text = (
+        "the first layer of the ResNets: imagenet as published, or cifar (3x3, stride 1, no pool); a network is trained"
+    )
+    add(group, "stem", str, "|".join(STEMS), f"{text} for each")
     add(group, "T", int, "STEPS", "time steps of every coding, and frames of a recording")
     add(group, "K", int, "PHASES", "phases of the phase code, which turns the K bits of a pixel into spikes; 1 to 16")
 

@@ -55,7 +55,7 @@ def estimate(settings: Settings, out: Path) -> list[Estimate]:
             learns = attacks = 0.0
             if left:
                 # seeds and poolings take the same time
-                alike = (network.data, network.model, network.coding, network.defence)
+                alike = (network.data, network.model, network.stem, network.coding, network.defence)
                 seconds = measured[alike] = measured.get(alike) or _measured(settings, network)
                 learns = 0.0 if trained else seconds.training
                 attacks = sum(_of_pass(some, seconds) for some in passes)

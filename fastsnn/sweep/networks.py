@@ -96,7 +96,8 @@ def untrained(settings: Settings, network: Network, classes: int) -> nn.Module:
         shape = {"num_classes": classes, "width": settings.width, "in_channels": inputs.channels(network)}
         if network.model in models.SIZED:
             shape["image_size"] = inputs.side(settings, network)
-        return models.BUILDERS[network.model](pool=network.pool, **shape)
+        pool = None if network.pool == models.NO_POOL else network.pool
+        return models.BUILDERS[network.model](pool=pool, **stem(network), **shape)
 
 
 def _cached(file, progress: Silent) -> dict[str, torch.Tensor] | None:
@@ -128,12 +129,18 @@ def describe(settings: Settings, network: Network, train_set: Dataset, device: t
         "model": network.model,
         "pool": network.pool,
         "width": settings.width,
+        **stem(network),
         "data": train_set.name,
         "data_sha256": train_set.sha256(),
         "training": _how_to_train(settings, network) | coding(network) | _frames(settings, network),
         **arithmetic(device),
         "threads": None if device.type == "cuda" else torch.get_num_threads(),
     }
+
+
+def stem(network: Network) -> dict:
+    """Return what a description says of a network's stem: nothing of the published one, once the only one."""
+    return {} if network.stem == models.STEM else {"stem": network.stem}
 
 
 def coding(network: Network) -> dict:

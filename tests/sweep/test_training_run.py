@@ -13,7 +13,7 @@ import torch
 
 from fastsnn import cli, models
 from fastsnn.nn import PhaseEncoder
-from fastsnn.sweep import Ledger, weights
+from fastsnn.sweep import Ledger, Settings, networks, plan, weights
 from fastsnn.sweep.training_run import best, folder_of
 from fastsnn.training import evaluate
 
@@ -117,6 +117,25 @@ def test_a_sweep_attacks_what_was_trained_and_trains_nothing(tmp_path, capsys):
     }
     assert about["sha256"] == weights.checksum(weights.load(file)) and about["epochs_done"] == 1
     assert not list((tmp_path / "cache" / "weights").glob("*"))
+
+
+def test_the_stem_for_small_images_is_trained_attacked_and_shown(tmp_path):
+    assert train("--epochs", 1, "--stem", "cifar") == 0
+    file = tmp_path / "out" / NAME.replace("max", "cifar-stem") / "latest.safetensors"
+    assert weights.load(file)["conv1.weight"].shape[2:] == (3, 3)
+    flags = ["--eps", "4", "--attacks", "fgsm", "--images", "4", "--quiet", "--out", "swept"]
+    assert cli.main(["sweep", "--weights", str(file), *flags]) == 0
+    assert cli.main(["report", "swept"]) == 0
+    with Ledger.read(tmp_path / "swept") as ledger:
+        (row,) = ledger.results()
+        assert (row["stem"], row["pool"]) == ("cifar", "none")
+        assert ledger.description(row["network"])["stem"] == "cifar"
+
+
+def test_weights_of_the_published_stem_are_found_as_before(tmp_path):
+    settings = Settings(**tiny.SETTINGS)
+    described = networks.describe(settings, plan.networks(settings)[0], tiny.load("train"), torch.device("cpu"))
+    assert not {"stem", "stems"} & {*described, *described["training"]}
 
 
 def test_a_sweep_trains_with_a_defence_by_name(tmp_path, capsys):
