@@ -97,7 +97,8 @@ def untrained(settings: Settings, network: Network, classes: int) -> nn.Module:
         if network.model in models.SIZED:
             shape["image_size"] = inputs.side(settings, network)
         pool = None if network.pool == models.NO_POOL else network.pool
-        return models.BUILDERS[network.model](pool=pool, **stem(network), **shape)
+        net = models.BUILDERS[network.model](pool=pool, **stem(network), **shape)
+        return training.neurons_for(net, network.defence)
 
 
 def _cached(file, progress: Silent) -> dict[str, torch.Tensor] | None:

@@ -1,6 +1,6 @@
 """Training: the plain loop, defences, and how well what it made does."""
 
-from .defences import DEFENCES, NO_DEFENCE, defence_of, described
+from .defences import DEFENCES, NO_DEFENCE, defence_of, described, neurons_for
 from .hire import HIRE
 from .loop import OPTIMIZERS, SCHEDULES, Batch, Trainer, count_correct, evaluate, train
 from .snn_rat import SNNRAT
@@ -20,5 +20,6 @@ __all__ = [
     "defence_of",
     "described",
     "evaluate",
+    "neurons_for",
     "train",
 ]

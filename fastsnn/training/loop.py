@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ..engine import prepare
-from ..nn import PhaseEncoder, precision
+from ..nn import PhaseEncoder, learned_neurons, precision
 from ..ops import check
 from .learner import Defence, Learner, undefended
 
@@ -99,7 +99,7 @@ class Trainer:
         check.integer("seed", seed, at_least=0, at_most=2**63 - 1)
         salts = {"order": 0, **_SALTS}
         self.draws = {name: torch.Generator().manual_seed(seed ^ salt) for name, salt in salts.items()}
-        self.optimizer = kind(net.parameters(), lr=lr, weight_decay=weight_decay)
+        self.optimizer = kind(_groups(net), lr=lr, weight_decay=weight_decay)
         steps = epochs * math.ceil(len(images) / batch_size)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR
         self.decay = cosine(self.optimizer, steps) if schedule == "cosine" else None
@@ -172,6 +172,14 @@ class Trainer:
             return images
         coins = torch.rand(len(images), generator=self.draws["flips"]) < 0.5
         return torch.where(coins.view(-1, *[1] * (images.dim() - 1)).to(images.device), images.flip(-1), images)
+
+
+def _groups(net: nn.Module) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: thresholds and leaks that are learned have one of their own, without a penalty."""
+    of_neurons = [parameter for node in learned_neurons(net) for parameter in node.parameters()]
+    apart = set(map(id, of_neurons))
+    groups = [{"params": [parameter for parameter in net.parameters() if id(parameter) not in apart]}]
+    return [*groups, {"params": of_neurons, "weight_decay": 0.0}] if of_neurons else groups
 
 
 def train(

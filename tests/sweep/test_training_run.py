@@ -15,7 +15,7 @@ from fastsnn import cli, models
 from fastsnn.nn import PhaseEncoder
 from fastsnn.sweep import Ledger, Settings, networks, plan, weights
 from fastsnn.sweep.training_run import best, folder_of
-from fastsnn.training import evaluate
+from fastsnn.training import evaluate, neurons_for
 
 from . import tiny
 
@@ -130,6 +130,22 @@ def test_the_stem_for_small_images_is_trained_attacked_and_shown(tmp_path):
         (row,) = ledger.results()
         assert (row["stem"], row["pool"]) == ("cifar", "none")
         assert ledger.description(row["network"])["stem"] == "cifar"
+
+
+def test_learned_thresholds_and_leaks_are_saved_and_attacked(tmp_path):
+    assert train("--epochs", 1, "--defence", "hire:learned=1", "--lr", 0.05) == 0
+    file = tmp_path / "out" / f"{NAME}-hire-learned-1" / "latest.safetensors"
+    state = weights.load(file)
+    assert state["sn1.leak"] != 1 or state["sn1.threshold"] != 1
+    flags = ["--eps", "0", "4", "--attacks", "fgsm", "--quiet", "--out", "swept", "--images"]
+    assert cli.main(["sweep", "--weights", str(file), *flags, "12"]) == 0
+    net = neurons_for(models.sew_resnet18("max", width=4), "hire:learned=1")
+    net.load_state_dict(state)
+    test_set = tiny.load("test")
+    with Ledger.read(tmp_path / "swept") as ledger:
+        (clean, _) = ledger.results()
+    score = evaluate(net, test_set.images, test_set.labels, encode=PhaseEncoder(3))
+    assert clean["defence"] == "hire:learned=1" and clean["correct"] == round(12 * score)
 
 
 def test_weights_of_the_published_stem_are_found_as_before(tmp_path):

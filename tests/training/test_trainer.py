@@ -7,7 +7,7 @@ import torch
 
 from fastsnn import data, models
 from fastsnn.nn import PhaseEncoder, RateEncoder
-from fastsnn.training import Trainer, defence_of
+from fastsnn.training import Trainer, defence_of, neurons_for
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def digits():
 
 def trainer(digits, **options):
     torch.manual_seed(0)
-    net = models.sew_resnet18(width=4)
+    net = neurons_for(models.sew_resnet18(width=4), options.pop("neurons", "none"))
     how = {"epochs": 4, "batch_size": 16, "lr": 3e-3, "encode": PhaseEncoder(3), "seed": 1} | options
     return Trainer(net, *digits, **how)
 
@@ -33,6 +33,7 @@ VARIANTS = {
     "sgd and flips": lambda: {"optimizer": "sgd", "flips": True},
     "rate coded": lambda: {"encode": rate()},
     "mixed rat": lambda: {"defence": defence_of("defence", "mixed_rat")},
+    "learned neurons": lambda: {"defence": defence_of("defence", "hire:learned=1"), "neurons": "hire:learned=1"},
 }
 
 
