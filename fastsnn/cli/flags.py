@@ -9,6 +9,7 @@ from types import MappingProxyType
 from ..data import DATASETS
 from ..models import BUILDERS, STEMS
 from ..nn import ENCODERS
+from ..nn.precision import IN_TRAINING
 from ..sweep import plan_file
 from ..sweep.plan import DEFAULTS
 from ..training import DEFENCES, OPTIMIZERS
@@ -63,7 +64,9 @@ def add_network_flags(parser: argparse.ArgumentParser, own: Mapping[str, object]
 
 
 def add_training_flags(
-    parser: argparse.ArgumentParser, own: Mapping[str, object] = MappingProxyType({})
+    parser: argparse.ArgumentParser,
+    own: Mapping[str, object] = MappingProxyType({}),
+    precision_flag: str = "train-precision",
 ) -> argparse._ArgumentGroup:
     """Add how networks are trained, and return these flags; `own` defaults go before those of Settings."""
     group = parser.add_argument_group("training")
@@ -74,6 +77,9 @@ def add_training_flags(
     add(group, "schedule", str, "constant|cosine", text, own.get("schedule"))
     add(group, "weight-decay", float, "L2", "L2 penalty of the optimizer")
     add(group, "optimizer", str, "|".join(OPTIMIZERS), "adam as in the paper, or sgd with momentum 0.9")
+    text = "of training: fp32, or bf16: products of spikes and weights in bfloat16, weights and membranes in float32"
+    how = {"choices": IN_TRAINING, "dest": "train_precision"}
+    group.add_argument(f"--{precision_flag}", **how, help=f"{text} (default: fp32)")
     text = "turn training images left to right by chance, as in the paper"
     flips = own.get("flips", DEFAULTS["flips"])
     how = {"action": argparse.BooleanOptionalAction, "default": own.get("flips")}

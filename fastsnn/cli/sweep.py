@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add(group, "bn", str, "frozen|batch|drift", f"{text}, in which every pass moves the running ones")
     text = "what the attacker takes for a spike's gradient: atan, sigmoid, triangle or rectangle, and its alpha"
     add(group, "surrogate", str, "SHAPE:ALPHA", text)
-    text = "of attacks and scores (training is always fp32): SpikingJelly's order of operations bit for bit,"
+    text = "of attacks and scores: SpikingJelly's order of operations bit for bit,"
     add(group, "precision", str, "reference|fp32|fast", f"{text} float32 with layers fused, or bfloat16 products")
 
     add_retrain_flag(add_training_flags(parser))

@@ -28,7 +28,7 @@ _PAPER |= {"flips": True}
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Give `fastsnn train` its flags."""
     add_network_flags(parser, _PAPER)
-    add_training_flags(parser, _PAPER)
+    add_training_flags(parser, _PAPER, "precision")
     group = parser.add_argument_group("scores, after every epoch")
     text = "also the accuracy under PGD, by which the best epoch is then chosen"
     group.add_argument("--robust", action="store_true", help=text)

@@ -117,6 +117,7 @@ def _of_training(
     size = min(settings.train_batch_size, len(train_set))
     images, labels = train_set.images[: 2 * size], train_set.labels[: 2 * size]
     how = {"epochs": 1, "lr": settings.lr, "batch_size": size, "encode": encode, "seed": 0}
+    how["precision"] = settings.train_precision
     how["defence"] = training.defence_of("defence", network.defence)
     step = _seconds(lambda: training.train(net, images, labels, **how), device) / len(labels)
     return step * settings.epochs * len(train_set)

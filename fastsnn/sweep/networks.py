@@ -60,6 +60,7 @@ def trainer_of(
     """Return what trains `net` as the settings say."""
     names = ("epochs", "lr", "schedule", "weight_decay", "optimizer", "flips")
     how = {name: getattr(settings, name) for name in names}
+    how |= {"precision": settings.train_precision}
     how |= {"batch_size": settings.train_batch_size, "seed": network.seed}
     encode = inputs.encoder(settings, network, inputs.generator(network.seed, device))
     defence = training.defence_of("defence", network.defence)
@@ -113,9 +114,8 @@ def _how_to_train(settings: Settings, network: Network) -> dict:
     """Return what a description says of training: of what came later only what is not as it once was for all."""
     names = ("epochs", "lr", "schedule", "weight_decay", "T", "K")
     how = {name: getattr(settings, name) for name in names}
-    how |= {
-        name: getattr(settings, name) for name in ("optimizer", "flips") if getattr(settings, name) != DEFAULTS[name]
-    }
+    later = ("optimizer", "flips", "train_precision")
+    how |= {name: getattr(settings, name) for name in later if getattr(settings, name) != DEFAULTS[name]}
     if network.defence != training.NO_DEFENCE:
         how |= {"defence": network.defence, "defence_settings": training.described(network.defence)}
     return {"batch_size": settings.train_batch_size, "seed": network.seed, **how}

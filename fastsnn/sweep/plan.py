@@ -18,7 +18,7 @@ from ..data import DATASETS, EVENTS, cifar10_dvs
 from ..engine.under_attack import BN_MODES
 from ..models import BUILDERS, NO_POOL, POOLINGS, POOLS, STEM, STEMMED, STEMS
 from ..nn import ENCODERS
-from ..nn.precision import PRECISIONS
+from ..nn.precision import IN_TRAINING, PRECISIONS
 from ..ops import check
 from ..training import OPTIMIZERS, SCHEDULES, defence_of
 from .by_name import ATTACKS, takes
@@ -51,7 +51,7 @@ class Settings:
         bn: batch norm while an attack is made: "frozen", "batch" or "drift", see attacks.under_attack.
         surrogates: what the attacker takes for the gradient of a spike, as "shape:alpha"; "atan:2" is what networks are
             trained with (vgg11 and wrn16_4: "triangle:1"), see functional.integrate_fire.
-        precision: of attacks and scores: "reference", "fp32" or "fast", see nn.precision. Training is always fp32.
+        precision: of attacks and scores: "reference", "fp32" or "fast", see nn.precision.
         batch_size: images per batch when attacking and scoring; "auto" takes what is fast on a CPU, and on a GPU as
             many as its memory holds, found by halving. On a CPU no result depends on it with bn="frozen" (and precision
             "fp32" or "fast"); with batch statistics every result does, so that "auto" is refused.
@@ -64,6 +64,7 @@ class Settings:
             97.5 % after 4 (width 16, max pooling, three seeds).
         weight_decay: L2 penalty of the optimizer; 1e-3 as in the paper.
         optimizer: "adam" as in the paper, or "sgd" (momentum 0.9).
+        train_precision: of training: "fp32" or "bf16", see training.Trainer.
         flips: turn training images left to right by chance, as the paper's code does; digits have a side, so not here.
         defences: how networks are trained, see training.defences: "none", or e.g. "snn_rat" or "snn_rat:eps=4"; a
             network is trained for each.
@@ -102,6 +103,7 @@ class Settings:
     schedule: str = "cosine"
     weight_decay: float = 1e-3
     optimizer: str = "adam"
+    train_precision: str = "fp32"
     flips: bool = False
     defences: tuple[str, ...] = ("none",)
     weights: str | None = None
@@ -150,6 +152,7 @@ class Settings:
         check.number("weight_decay", self.weight_decay, at_least=0)
         check.one_of("schedule", self.schedule, SCHEDULES)
         check.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check.one_of("train_precision", self.train_precision, IN_TRAINING)
         if not isinstance(self.flips, bool):
             raise TypeError(f"flips is {self.flips!r}, expected True or False.")
         check.one_of("precision", self.precision, PRECISIONS)
@@ -170,7 +173,7 @@ DEFAULTS = {field.name: field.default for field in fields(Settings)}
 
 def told(settings: Settings) -> dict[str, object]:
     """Return the settings that name a folder: of those that came later only what is not as it once was for all."""
-    later = ("stems",)
+    later = ("stems", "train_precision")
     return {name: value for name, value in asdict(settings).items() if name not in later or value != DEFAULTS[name]}
 
 

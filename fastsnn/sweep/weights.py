@@ -99,7 +99,7 @@ def settings_of(file: Path) -> dict[str, object]:
         del settings["pools"]
     settings |= {"width": found["width"], "seeds": (how["seed"],), "train_batch_size": how["batch_size"]}
     settings |= {name: how[name] for name in ("epochs", "lr", "schedule", "weight_decay", "T", "K")}
-    settings |= {name: how[name] for name in ("optimizer", "flips") if name in how}
+    settings |= {name: how[name] for name in ("optimizer", "flips", "train_precision") if name in how}
     settings |= {"defences": (how["defence"],)} if "defence" in how else {}
     settings |= {"codings": (how["coding"],)} if how.get("coding", "events") != "events" else {}
     settings |= {"frame_size": how["frame_size"]} if "frame_size" in how else {}

@@ -21,7 +21,9 @@ import torch
 from torch import nn
 
 from ..engine import prepare
-from ..nn import PhaseEncoder, learned_neurons, precision
+from ..nn import PhaseEncoder, learned_neurons
+from ..nn import precision as in_precision
+from ..nn.precision import IN_TRAINING
 from ..ops import check
 from .learner import Defence, Learner, undefended
 
@@ -57,6 +59,8 @@ class Trainer:
         schedule: "constant", as in the paper's code, or "cosine": lr falls to 0 along half a cosine, step by step.
         weight_decay: L2 penalty in the gradient, at least 0; 1e-3 as in the paper's code.
         optimizer: "adam", as in the paper's code, or "sgd" with momentum 0.9, as in SNN-RAT's.
+        precision: "fp32", or "bf16": products of spikes and weights rounded to bfloat16, see nn.precision; weights, the
+            optimizer and membranes are float32 in both. bfloat16 has float32's range, so no loss is scaled.
         flips: turn every image left to right with probability 1/2, as in the paper's code.
         encode: from a batch of images to encoded input, an encoder of fastsnn.nn; by default the phase code.
         defence: what is done with a batch, see defences.py; None descends the cross-entropy.
@@ -82,6 +86,7 @@ class Trainer:
         schedule: str = "constant",
         weight_decay: float = 1e-3,
         optimizer: str = "adam",
+        precision: str = "fp32",
         flips: bool = False,
         encode: Callable[[torch.Tensor], torch.Tensor] | None = None,
         defence: Defence | None = None,
@@ -94,6 +99,7 @@ class Trainer:
         self.batch_size = check.integer("batch_size", batch_size, at_least=1)
         self.lr = check.number("lr", lr, above=0)
         check.one_of("schedule", schedule, SCHEDULES)
+        self.precision = check.one_of("precision", precision, IN_TRAINING)
         check.number("weight_decay", weight_decay, at_least=0)
         kind = OPTIMIZERS[check.one_of("optimizer", optimizer, OPTIMIZERS)]
         check.integer("seed", seed, at_least=0, at_most=2**63 - 1)
@@ -117,7 +123,7 @@ class Trainer:
         number, device = len(self.losses) + 1, _device(self.net)
         self.net.train()
         summed = torch.zeros((), device=device)
-        with _deterministic_cudnn(), precision("fp32"):
+        with _deterministic_cudnn(), in_precision(self.precision):
             for chosen in torch.randperm(len(self.images), generator=self.draws["order"]).split(self.batch_size):
                 x, y = self.encode(self._flipped(self.images[chosen]).to(device)), self.labels[chosen].to(device)
                 loss = self.defence(self.learner, x, y)

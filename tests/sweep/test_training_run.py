@@ -148,10 +148,21 @@ def test_learned_thresholds_and_leaks_are_saved_and_attacked(tmp_path):
     assert clean["defence"] == "hire:learned=1" and clean["correct"] == round(12 * score)
 
 
+def test_the_precision_of_training_is_kept_with_the_weights_and_never_mixed(tmp_path, capsys):
+    assert train("--epochs", 1, "--precision", "bf16") == 0
+    file = tmp_path / "out" / NAME / "latest.safetensors"
+    assert weights.settings_of(file)["train_precision"] == "bf16"
+    capsys.readouterr()
+    assert train("--epochs", 2) == 2
+    assert "train_precision was 'bf16' and is now None" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        train("--precision", "fp17")
+
+
 def test_weights_of_the_published_stem_are_found_as_before(tmp_path):
     settings = Settings(**tiny.SETTINGS)
     described = networks.describe(settings, plan.networks(settings)[0], tiny.load("train"), torch.device("cpu"))
-    assert not {"stem", "stems"} & {*described, *described["training"]}
+    assert not {"stem", "stems", "train_precision"} & {*described, *described["training"]}
 
 
 def test_a_sweep_trains_with_a_defence_by_name(tmp_path, capsys):
