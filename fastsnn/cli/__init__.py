@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
+from ..training.ranks import count, speaks
 from . import doctor, export, report, sparsity, sweep, train
 from .speech import say
 
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
+        if (processes := count()) > 1 and arguments.command != "train":
+            text = f"torchrun started it {processes} times, and only fastsnn train divides its work; start it without."
+            return say(arguments, text, 2) if speaks() else 2
         try:
             return arguments.run_command(arguments)
         except KeyboardInterrupt:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from ..sweep import plan, training_run
+from ..sweep import Settings, plan, training_run
 from ..sweep.weights import CorruptWeightsError
+from ..training import Ranks
+from ..training.ranks import of_torchrun, speaks
 from .flags import add, add_network_flags, add_progress_flags, add_training_flags
 from .settings import settings_of
 from .speech import progress_of, say, sentence
@@ -50,22 +53,40 @@ def run(arguments: argparse.Namespace) -> int:
     """Train every network, and say where its files are; return the exit code."""
     try:
         settings = settings_of(arguments)
-        training_run.prepare(settings, arguments.out, tensorboard=arguments.tensorboard)
-    except (ValueError, TypeError, ImportError, OSError, CorruptWeightsError) as error:
-        return say(arguments, sentence(error), 2)
-    how = {"robust": arguments.robust, "tensorboard": arguments.tensorboard}
+        with of_torchrun(settings.device) as (ranks, device):
+            return _train(arguments, replace(settings, device=device), ranks)
+    except (ValueError, TypeError, OSError, CorruptWeightsError) as error:
+        return say(arguments, sentence(error), 2) if speaks() else 2
+
+
+def _train(arguments: argparse.Namespace, settings: Settings, ranks: Ranks) -> int:
+    how = {"tensorboard": arguments.tensorboard, "ranks": ranks}
+    refused = None
+    if ranks.rank == 0:  # the others would download the same files, and say the same
+        try:
+            training_run.prepare(settings, arguments.out, **how)
+        except (ValueError, TypeError, ImportError, OSError, CorruptWeightsError) as error:
+            refused = say(arguments, sentence(error), 2)
+    if ranks.first_says(refused is not None):
+        return 2
+    how["robust"] = arguments.robust
     try:
-        with progress_of(arguments.progress) as progress:
+        with progress_of(arguments.progress if ranks.rank == 0 else "none") as progress:
             for network in plan.networks(settings):
                 for _ in training_run.train(settings, network, arguments.out, progress, **how):
                     pass
     except KeyboardInterrupt:
         text = f"interrupted; whole epochs are saved in {arguments.out}, and the same command goes on from there."
-        return say(arguments, text, 130)
+        return say(arguments, text, 130) if ranks.rank == 0 else 130
     except (FloatingPointError, ValueError, OSError, CorruptWeightsError) as error:
         return say(arguments, sentence(error), 1)
     except torch.OutOfMemoryError:
         return say(arguments, "the GPU's memory is too small; try a smaller --train-batch-size.", 1)
-    for network in plan.networks(settings):
+    except RuntimeError as error:
+        if ranks.size == 1:
+            raise
+        text = f"process {ranks.rank} of {ranks.size} stopped ({str(error).splitlines()[0]}); whole epochs are saved in"
+        return say(arguments, f"{text} {arguments.out}, and the same command goes on from there.", 1)
+    for network in plan.networks(settings) if ranks.rank == 0 else ():
         print(f"{training_run.folder_of(arguments.out, network)}: {training_run.LATEST}, {training_run.BEST}, log.csv")
     return 0

@@ -55,16 +55,22 @@ def trained(
 
 
 def trainer_of(
-    settings: Settings, network: Network, net: nn.Module, train_set: Dataset, device: torch.device
+    settings: Settings,
+    network: Network,
+    net: nn.Module,
+    train_set: Dataset,
+    device: torch.device,
+    ranks: training.Ranks | None = None,
 ) -> training.Trainer:
-    """Return what trains `net` as the settings say."""
+    """Return what trains `net` as the settings say, together with other processes if there are `ranks`."""
     names = ("epochs", "lr", "schedule", "weight_decay", "optimizer", "flips")
     how = {name: getattr(settings, name) for name in names}
     how |= {"precision": settings.train_precision}
     how |= {"batch_size": settings.train_batch_size, "seed": network.seed}
     encode = inputs.encoder(settings, network, inputs.generator(network.seed, device))
     defence = training.defence_of("defence", network.defence)
-    return training.Trainer(net, train_set.images, train_set.labels, **how, encode=encode, defence=defence)
+    how |= {"encode": encode, "defence": defence, "ranks": ranks}
+    return training.Trainer(net, train_set.images, train_set.labels, **how)
 
 
 def check_weights(settings: Settings) -> None:

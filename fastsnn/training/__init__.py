@@ -3,6 +3,7 @@
 from .defences import DEFENCES, NO_DEFENCE, defence_of, described, neurons_for
 from .hire import HIRE
 from .loop import OPTIMIZERS, SCHEDULES, Batch, Trainer, count_correct, evaluate, train
+from .ranks import Ranks
 from .snn_rat import SNNRAT
 from .sparse_gradient import SparseGradient
 
@@ -14,6 +15,7 @@ __all__ = [
     "SCHEDULES",
     "SNNRAT",
     "Batch",
+    "Ranks",
     "SparseGradient",
     "Trainer",
     "count_correct",

@@ -26,6 +26,7 @@ from ..nn import precision as in_precision
 from ..nn.precision import IN_TRAINING
 from ..ops import check
 from .learner import Defence, Learner, undefended
+from .ranks import Ranks
 
 SCHEDULES = ("constant", "cosine")
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": lambda *given, **how: torch.optim.SGD(*given, momentum=0.9, **how)}
@@ -66,6 +67,7 @@ class Trainer:
         defence: what is done with a batch, see defences.py; None descends the cross-entropy.
         seed: of the order of the images, flips, and a defence's random numbers, from generators of their own: torch's
             global one is not touched.
+        ranks: the processes that share each batch, see ranks.py; by default this one alone.
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
@@ -91,12 +93,14 @@ class Trainer:
         encode: Callable[[torch.Tensor], torch.Tensor] | None = None,
         defence: Defence | None = None,
         seed: int,
+        ranks: Ranks | None = None,
     ):
         _check_images(images, labels, coded=encode is not None)
         self.net, self.images, self.labels, self.flips, self.losses = net, images, labels, flips, []
         self.encode, self.defence = encode or PhaseEncoder(), defence or undefended
         self.epochs = check.integer("epochs", epochs, at_least=1)
-        self.batch_size = check.integer("batch_size", batch_size, at_least=1)
+        self.ranks = ranks or Ranks()
+        self.batch_size = self.ranks.check_batch("batch_size", check.integer("batch_size", batch_size, at_least=1))
         self.lr = check.number("lr", lr, above=0)
         check.one_of("schedule", schedule, SCHEDULES)
         self.precision = check.one_of("precision", precision, IN_TRAINING)
@@ -109,7 +113,9 @@ class Trainer:
         steps = epochs * math.ceil(len(images) / batch_size)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR
         self.decay = cosine(self.optimizer, steps) if schedule == "cosine" else None
-        self.learner = Learner(net, prepare(net), self.optimizer, self.draws["defence"], int(labels.max()))
+        self.learner = Learner(
+            net, prepare(self.ranks.joined(net)), self.optimizer, self.draws["defence"], int(labels.max())
+        )
 
     def epoch(self, on_batch: Callable[[Batch], None] | None = None) -> float:
         """Go over the images once, leave the network in eval mode, and return the mean loss.
@@ -126,6 +132,9 @@ class Trainer:
         with _deterministic_cudnn(), in_precision(self.precision):
             for chosen in torch.randperm(len(self.images), generator=self.draws["order"]).split(self.batch_size):
                 x, y = self.encode(self._flipped(self.images[chosen]).to(device)), self.labels[chosen].to(device)
+                if self.ranks.size > 1:  # after all that is random, of which everyone draws the same
+                    mine = self.ranks.share(torch.arange(len(chosen))).to(device)
+                    x, y = x[:, mine], y[mine]
                 loss = self.defence(self.learner, x, y)
                 if self.decay is not None:
                     self.decay.step()
@@ -133,7 +142,7 @@ class Trainer:
                 if on_batch is not None:
                     on_batch(Batch(number, len(chosen), loss))
         self.net.eval()
-        mean = summed.item() / len(self.images)
+        mean = self.ranks.mean(summed).item() / len(self.images)
         if not math.isfinite(mean):
             raise FloatingPointError(f"The training loss is {mean} in epoch {number}; try an lr below {self.lr:g}.")
         self.losses.append(mean)
