@@ -343,7 +343,7 @@ def test_corrupt_cached_weights_cost_a_report_its_pictures_only(capsys, tmp_path
 @pytest.mark.parametrize("command", [["doctor"], ["--version"], ["sweep", "--width", "4", "--dry-run"]])
 def test_a_reader_who_leaves_is_no_traceback(command):
     """As in `fastsnn doctor | head -n 0`."""
-    run = [sys.executable, "-c", "import sys; from fastsnn.cli import main; sys.exit(main())", *command]
+    run = [sys.executable, "-m", "fastsnn", *command]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {**os.environ, "PYTHONUNBUFFERED": ""}}
     process = subprocess.Popen(run, text=True, **how)
     process.stdout.close()
