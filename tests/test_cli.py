@@ -10,6 +10,7 @@ import pytest
 
 import fastsnn
 from fastsnn import cli, data
+from fastsnn.cli.settings import settings_of
 from fastsnn.sweep import Ledger, folder, weights
 
 from .sweep import tiny
@@ -65,7 +66,7 @@ def test_the_results_go_to_runs_by_default(capsys, tmp_path):
 )
 def test_lists_take_spaces_and_commas(lists):
     arguments = cli._parser().parse_args(["sweep", *lists])
-    settings = cli._settings(arguments)
+    settings = settings_of(arguments)
     assert settings.eps == (0, 4.5) and settings.pools == ("max", "avg")
 
 
@@ -326,7 +327,7 @@ def test_an_interrupt_before_there_is_a_ledger_is_a_sentence(capsys, monkeypatch
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(cli, "sweep", interrupted)
+    monkeypatch.setattr(cli.sweep, "sweep", interrupted)
     assert cli.main(["sweep", *tiny.FLAGS, "--out", "new", "--quiet"]) == 130
     assert "interrupted; no cell was finished" in capsys.readouterr().err
 
@@ -342,7 +343,7 @@ def test_corrupt_cached_weights_cost_a_report_its_pictures_only(capsys, tmp_path
 @pytest.mark.parametrize("command", [["doctor"], ["--version"], ["sweep", "--width", "4", "--dry-run"]])
 def test_a_reader_who_leaves_is_no_traceback(command):
     """As in `fastsnn doctor | head -n 0`."""
-    run = [sys.executable, "-c", "import sys; from fastsnn.cli import main; sys.exit(main())", *command]
+    run = [sys.executable, "-m", "fastsnn", *command]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {**os.environ, "PYTHONUNBUFFERED": ""}}
     process = subprocess.Popen(run, text=True, **how)
     process.stdout.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-from ..nn import IFNode, seen_through
+from ..nn import IFNode, learned_neurons, seen_through
 from ..ops import check
 from ..ops.integrate_fire.neuron import SURROGATES
 from .adaptive import Adaptive
@@ -91,6 +91,8 @@ def surrogate_of(network: Callable, text: str | None) -> Iterator[list[Rule]]:
         with seen_through(network, *shape_and_alpha("surrogate", text)):
             yield []
         return
+    for node in learned_neurons(network):
+        node.read()  # a rule takes constants
     kinds = [type(node) for node in nodes]
     try:
         for node in nodes:

@@ -5,6 +5,8 @@ They differ in where a block's shortcut joins: behind the neurons, as spikes (SE
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -12,10 +14,18 @@ from ..nn import IFNode, Junction, is_watched, over_time, pooled, spiking_layer,
 from ..ops import check
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
-STEMS = {  # kernel and stride of the first convolution, and whether a 3x3 pool with stride 2 follows
-    "imagenet": (7, 2, True),
-    "cifar": (3, 1, False),
-}
+
+
+class Stem(NamedTuple):
+    """The first convolution of a network, and whether a 3x3 pool with stride 2 follows."""
+
+    kernel: int
+    stride: int
+    has_pool: bool
+
+
+STEMS = {"imagenet": Stem(7, 2, True), "cifar": Stem(3, 1, False)}
+STEM, NO_POOL = "imagenet", "none"  # as published; what stands for a pool in the name of a network without one
 
 
 class BasicBlock(nn.Module):
@@ -112,7 +122,7 @@ class ResNet(nn.Module):
         junction: str,
         width: int = 64,
         in_channels: int = 3,
-        stem: str = "imagenet",
+        stem: str = STEM,
         **neuron,
     ):
         super().__init__()

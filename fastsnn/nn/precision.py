@@ -15,6 +15,7 @@ import torch
 from ..ops import check, library
 
 PRECISIONS = ("reference", "fp32", "fast")
+IN_TRAINING = ("fp32", "bf16")  # bf16 rounds weights forwards on every device, so it moves spikes
 _current: ContextVar[str] = ContextVar("fastsnn_precision", default="fp32")
 
 
@@ -29,14 +30,16 @@ def precision(name: str) -> Iterator[None]:
             "fp32": float32 arithmetic, layers fused, sums may be reordered (on a GPU without TF32);
             "fast": on a GPU bfloat16 products of spikes and weights, TF32 elsewhere, float32 membranes and stem; on a
             CPU the forward pass of "fp32", and gradients whose products the engine rounds to bfloat16 where the
-            processor multiplies it (spikes are decided forwards: there rounding weights would move them).
+            processor multiplies it (spikes are decided forwards: there rounding weights would move them);
+            "bf16", for training: what "fast" is on a GPU, on every device: weights, currents and their gradients are
+            rounded to bfloat16, membranes, norms, the stem, the logits and the weights that learn stay float32.
 
     Raises:
         ValueError: an unknown name.
     """
-    token = _current.set(check.one_of("precision", name, PRECISIONS))
+    token = _current.set(check.one_of("precision", name, (*PRECISIONS, "bf16")))
     try:
-        with _gpu_products({"fp32": "ieee", "fast": "tf32"}.get(name)):
+        with _gpu_products({"fp32": "ieee", "fast": "tf32", "bf16": "tf32"}.get(name)):
             yield
     finally:
         _current.reset(token)
@@ -55,7 +58,8 @@ def product_dtype(spikes: bool, device: torch.device) -> torch.dtype:
             only the weights are rounded.
         device: where it is computed.
     """
-    return torch.bfloat16 if spikes and current() == "fast" and device.type != "cpu" else torch.float32
+    rounds = current() == "bf16" or (current() == "fast" and device.type != "cpu")
+    return torch.bfloat16 if spikes and rounds else torch.float32
 
 
 def gradient_dtype(spikes: bool, device: torch.device) -> torch.dtype:
@@ -63,7 +67,7 @@ def gradient_dtype(spikes: bool, device: torch.device) -> torch.dtype:
 
     On a CPU what comes in forwards plays no part: the gradient meets the weights alone.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or current() == "bf16":
         return product_dtype(spikes, device)
     return torch.bfloat16 if current() == "fast" and library.has_bf16() else torch.float32
 

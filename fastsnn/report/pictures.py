@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..models import STEM
 from ..sweep import Cell, Ledger, Network, Settings, inputs, weights
 from ..sweep.attacker import Attacker
 from ..sweep.plan import DEFAULTS
@@ -106,7 +107,7 @@ def _settings(row: Row, root: str | None) -> Settings:
 
 
 def _cell(row: Row) -> Cell:
-    network = Network(row["data"], row["model"], row["pool"], row["seed"], row["coding"])
+    network = Network(row["data"], row["model"], row["pool"], row["seed"], row["coding"], stem=row["stem"] or STEM)
     how = [row[name] for name in ("attack", "bn", "surrogate", "steps", "restarts", "eps_255")]
     return Cell(network, *how)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..analysis import LayerGradient
+from ..models import NO_POOL, STEM
 from ..sweep.figure import COLOURS
 from ..sweep.plan import Network
 from ..sweep.sparsity import Measured
@@ -25,7 +26,7 @@ _KINDS = {  # of layers, in the order of bars, by the names that are shown
     "junction": ("junction",),
     "pooling": ("max pool", "average pool"),
 }
-_NAMES = {"max": "max pooling", "avg": "average pooling"}
+_NAMES = {"max": "max pooling", "avg": "average pooling", NO_POOL: "no pooling"}
 
 
 def figures(found: Sequence[Measured]) -> dict[str, Figure]:
@@ -44,9 +45,10 @@ def figures(found: Sequence[Measured]) -> dict[str, Figure]:
 
 
 def _subject(network: Network) -> tuple[str, ...]:
-    """Return what a figure shows: data set, model, and coding and defence unless they are "phase" and "none"."""
+    """Return what a figure shows: data set, model, and coding and defence unless they are "phase" and "none", stem."""
     more = (network.coding,) if network.coding != "phase" else ()
     more += (re.sub(r"\W+", "-", network.defence),) if network.defence != "none" else ()
+    more += (f"{network.stem}-stem",) if network.stem != STEM else ()
     return network.data, network.model, *more
 
 
@@ -80,7 +82,7 @@ def _by_kind(pools: dict[str, list[LayerGradient]], title: str) -> Figure:
         if max(underflow) > 0.1:
             look = {"color": "none", "edgecolor": "white", "hatch": "////", "linewidth": 0}
             axes.bar(at, underflow, 0.92 * width, structural, label=f"of which underflow ({pool})", **look)
-        paper = [(x, ZEROS[pool][kind]) for kind, x in zip(places, at, strict=True) if kind in ZEROS[pool]]
+        paper = [(x, ZEROS[pool][kind]) for kind, x in zip(places, at, strict=True) if kind in ZEROS.get(pool, ())]
         if paper:
             look = {"marker": "D", "color": "white", "edgecolors": "black", "zorder": 3, "s": 36}
             axes.scatter(*zip(*paper, strict=True), **look, label="the paper" if i == 0 else None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..sweep import Ledger
-from ..sweep.figure import wilson
+from ..sweep.figure import COLOURS, wilson
 from ..sweep.report import ATTACK, Row, attack_name, differing, differs, has, named, shared, written
 from . import published
 
@@ -31,7 +31,7 @@ def poolings(rows: Sequence[Row]) -> Table:
     for row in there:
         about = (row[name] if has(row, name) else None for name in others)
         lines.setdefault((row["data"], row["model"], attack_name(row), *about), []).append(row)
-    pools = [pool for pool in ("max", "avg") if any(row["pool"] == pool for row in there)]
+    pools = [pool for pool in COLOURS if any(row["pool"] == pool for row in there)]
     body = []
     for key, line in lines.items():
         seeds = sorted({row["seed"] for row in line})

@@ -55,7 +55,7 @@ def estimate(settings: Settings, out: Path) -> list[Estimate]:
             learns = attacks = 0.0
             if left:
                 # seeds and poolings take the same time
-                alike = (network.data, network.model, network.coding, network.defence)
+                alike = (network.data, network.model, network.stem, network.coding, network.defence)
                 seconds = measured[alike] = measured.get(alike) or _measured(settings, network)
                 learns = 0.0 if trained else seconds.training
                 attacks = sum(_of_pass(some, seconds) for some in passes)
@@ -117,6 +117,7 @@ def _of_training(
     size = min(settings.train_batch_size, len(train_set))
     images, labels = train_set.images[: 2 * size], train_set.labels[: 2 * size]
     how = {"epochs": 1, "lr": settings.lr, "batch_size": size, "encode": encode, "seed": 0}
+    how["precision"] = settings.train_precision
     how["defence"] = training.defence_of("defence", network.defence)
     step = _seconds(lambda: training.train(net, images, labels, **how), device) / len(labels)
     return step * settings.epochs * len(train_set)

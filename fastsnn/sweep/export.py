@@ -51,7 +51,8 @@ def networks(ledger: Ledger) -> list[dict]:
     """Return what "json" writes: much like RobustBench's model entries, a dictionary per network."""
     found: dict[int, dict] = {}
     for row in map(dict, ledger.results()):
-        about = {name: row[name] for name in ("data", "model", "width", "pool", "seed", "T", "K", "coding", "defence")}
+        names = ("data", "model", "width", "stem", "pool", "seed", "T", "K", "coding", "defence")
+        about = {name: row[name] for name in names}
         entry = found.setdefault(row["network"], about | {"clean_acc": row["clean_accuracy"], "attacks": []})
         how = ("attack", "eps_255", "steps", "restarts", "alpha", "bn", "surrogate", "precision", "images", "accuracy")
         entry["attacks"].append({name: row[name] for name in how})

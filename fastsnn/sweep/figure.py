@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import files
+from ..models import NO_POOL
 from .report import ATTACK, TRAINING, Row, attack_name, differing, has, named, shared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"max": "tab:blue", "avg": "tab:orange"}
+COLOURS = {"max": "tab:blue", "avg": "tab:orange", NO_POOL: "tab:green"}
 _DASHES = {"fgsm": "--", "pgd": "-", "mim": "-.", "apgd": ":", "apgdt": (0, (1, 3))}
 _MARKERS = "sD^vP*Xph"
 _OF_LINES = ("pool", "attack", "steps", "seed")
@@ -166,7 +167,7 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 
 
 def _label(row: Row) -> str:
-    return f"{row['pool']} pooling, {attack_name(row)}"
+    return f"{'no' if row['pool'] == NO_POOL else row['pool']} pooling, {attack_name(row)}"
 
 
 def _budgets(rows: Sequence[Row]) -> list[float]:

@@ -16,7 +16,7 @@ from . import figure, inputs, machine, networks, report, weights
 from .engines import engine
 from .ledger import FILE
 from .own_cells import OwnCells
-from .plan import Settings
+from .plan import Settings, told
 from .progress import Silent
 from .run import Done, run
 
@@ -35,7 +35,7 @@ def default_out(settings: Settings, plan: Path | None = None) -> Path:
     """Return runs/<plan's name>, or runs/<data>-<hash of the settings>: the same command finds the same folder."""
     if plan is not None:
         return Path("runs", plan.stem)
-    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(told(settings), sort_keys=True).encode()).hexdigest()
     return Path("runs", f"{'-'.join(settings.data)}-{digest[:8]}")
 
 

@@ -53,6 +53,7 @@ _SELECT = """SELECT
     cells.id AS cell, networks.id AS network, run, data, model, width, pool, seed, T, K,
     coalesce(json_extract(description, '$.training.coding'), 'phase') AS coding,
     coalesce(json_extract(description, '$.training.defence'), 'none') AS defence,
+    coalesce(json_extract(description, '$.stem'), CASE WHEN model LIKE '%resnet%' THEN 'imagenet' END) AS stem,
     json_extract(description, '$.training.frame_size') AS frame_size,
     json_extract(description, '$.training.epochs') AS epochs,
     json_extract(description, '$.training.batch_size') AS train_batch_size,

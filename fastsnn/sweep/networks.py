@@ -55,15 +55,22 @@ def trained(
 
 
 def trainer_of(
-    settings: Settings, network: Network, net: nn.Module, train_set: Dataset, device: torch.device
+    settings: Settings,
+    network: Network,
+    net: nn.Module,
+    train_set: Dataset,
+    device: torch.device,
+    ranks: training.Ranks | None = None,
 ) -> training.Trainer:
-    """Return what trains `net` as the settings say."""
+    """Return what trains `net` as the settings say, together with other processes if there are `ranks`."""
     names = ("epochs", "lr", "schedule", "weight_decay", "optimizer", "flips")
     how = {name: getattr(settings, name) for name in names}
+    how |= {"precision": settings.train_precision}
     how |= {"batch_size": settings.train_batch_size, "seed": network.seed}
     encode = inputs.encoder(settings, network, inputs.generator(network.seed, device))
     defence = training.defence_of("defence", network.defence)
-    return training.Trainer(net, train_set.images, train_set.labels, **how, encode=encode, defence=defence)
+    how |= {"encode": encode, "defence": defence, "ranks": ranks}
+    return training.Trainer(net, train_set.images, train_set.labels, **how)
 
 
 def check_weights(settings: Settings) -> None:
@@ -96,7 +103,9 @@ def untrained(settings: Settings, network: Network, classes: int) -> nn.Module:
         shape = {"num_classes": classes, "width": settings.width, "in_channels": inputs.channels(network)}
         if network.model in models.SIZED:
             shape["image_size"] = inputs.side(settings, network)
-        return models.BUILDERS[network.model](pool=network.pool, **shape)
+        pool = None if network.pool == models.NO_POOL else network.pool
+        net = models.BUILDERS[network.model](pool=pool, **stem(network), **shape)
+        return training.neurons_for(net, network.defence)
 
 
 def _cached(file, progress: Silent) -> dict[str, torch.Tensor] | None:
@@ -111,9 +120,8 @@ def _how_to_train(settings: Settings, network: Network) -> dict:
     """Return what a description says of training: of what came later only what is not as it once was for all."""
     names = ("epochs", "lr", "schedule", "weight_decay", "T", "K")
     how = {name: getattr(settings, name) for name in names}
-    how |= {
-        name: getattr(settings, name) for name in ("optimizer", "flips") if getattr(settings, name) != DEFAULTS[name]
-    }
+    later = ("optimizer", "flips", "train_precision")
+    how |= {name: getattr(settings, name) for name in later if getattr(settings, name) != DEFAULTS[name]}
     if network.defence != training.NO_DEFENCE:
         how |= {"defence": network.defence, "defence_settings": training.described(network.defence)}
     return {"batch_size": settings.train_batch_size, "seed": network.seed, **how}
@@ -128,12 +136,18 @@ def describe(settings: Settings, network: Network, train_set: Dataset, device: t
         "model": network.model,
         "pool": network.pool,
         "width": settings.width,
+        **stem(network),
         "data": train_set.name,
         "data_sha256": train_set.sha256(),
         "training": _how_to_train(settings, network) | coding(network) | _frames(settings, network),
         **arithmetic(device),
         "threads": None if device.type == "cuda" else torch.get_num_threads(),
     }
+
+
+def stem(network: Network) -> dict:
+    """Return what a description says of a network's stem: nothing of the published one, once the only one."""
+    return {} if network.stem == models.STEM else {"stem": network.stem}
 
 
 def coding(network: Network) -> dict:

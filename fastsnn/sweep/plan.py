@@ -1,6 +1,6 @@
 """What a sweep does: its settings, checked, and the networks and cells they ask for.
 
-settings -> networks: data x model x pooling x seed x coding x defence, trained once each
+settings -> networks: data x model x stem x pooling x seed x coding x defence, trained once each
 network  -> cells:    attack x bn x surrogate x steps x restarts x eps, one line of the results each
 cells    -> passes:   cells that differ in eps only go over the images together
 """
@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 import torch
 
 from ..attacks.surrogates import shape_and_alpha
 from ..data import DATASETS, EVENTS, cifar10_dvs
 from ..engine.under_attack import BN_MODES
-from ..models import BUILDERS, POOLINGS, POOLS
+from ..models import BUILDERS, NO_POOL, POOLINGS, POOLS, STEM, STEMMED, STEMS
 from ..nn import ENCODERS
-from ..nn.precision import PRECISIONS
+from ..nn.precision import IN_TRAINING, PRECISIONS
 from ..ops import check
 from ..training import OPTIMIZERS, SCHEDULES, defence_of
 from .by_name import ATTACKS, takes
@@ -40,7 +40,9 @@ class Settings:
         models: names of fastsnn.models.
         width: planes of the networks' stem; 16 (64 as published) trains in seconds on two cores.
         pools: "max", "avg" or both: the pooling in the stem, or between the layers of a VGG; a network that has one of
-            them only (wrn16_4, "avg") is trained with that one.
+            them only (wrn16_4, "avg") is trained with that one, and one whose stem has no pool is trained once.
+        stems: of SEW- and Spiking-ResNets: "imagenet", as published, or "cifar": a 3x3 convolution with stride 1 and no
+            pool; a network is trained for each. Other networks have no choice, and refuse "cifar".
         attacks: of "fgsm", "pgd", "mim", "apgd" and "apgdt"; see fastsnn.attacks.
         eps: budgets in 1/255 of the encoded input, whose spikes are 0 or 1; from 0 to 255.
         steps: iterations of all but FGSM; 7 as in the paper.
@@ -49,7 +51,7 @@ class Settings:
         bn: batch norm while an attack is made: "frozen", "batch" or "drift", see attacks.under_attack.
         surrogates: what the attacker takes for the gradient of a spike, as "shape:alpha"; "atan:2" is what networks are
             trained with (vgg11 and wrn16_4: "triangle:1"), see functional.integrate_fire.
-        precision: of attacks and scores: "reference", "fp32" or "fast", see nn.precision. Training is always fp32.
+        precision: of attacks and scores: "reference", "fp32" or "fast", see nn.precision.
         batch_size: images per batch when attacking and scoring; "auto" takes what is fast on a CPU, and on a GPU as
             many as its memory holds, found by halving. On a CPU no result depends on it with bn="frozen" (and precision
             "fp32" or "fast"); with batch statistics every result does, so that "auto" is refused.
@@ -62,6 +64,7 @@ class Settings:
             97.5 % after 4 (width 16, max pooling, three seeds).
         weight_decay: L2 penalty of the optimizer; 1e-3 as in the paper.
         optimizer: "adam" as in the paper, or "sgd" (momentum 0.9).
+        train_precision: of training: "fp32" or "bf16", see training.Trainer.
         flips: turn training images left to right by chance, as the paper's code does; digits have a side, so not here.
         defences: how networks are trained, see training.defences: "none", or e.g. "snn_rat" or "snn_rat:eps=4"; a
             network is trained for each.
@@ -83,6 +86,7 @@ class Settings:
     models: tuple[str, ...] = ("sew_resnet18",)
     width: int = 16
     pools: tuple[str, ...] = ("max", "avg")
+    stems: tuple[str, ...] = (STEM,)
     attacks: tuple[str, ...] = ("fgsm", "pgd")
     eps: tuple[float, ...] = (0, 2, 4, 6, 8, 16)
     steps: tuple[int, ...] = (7,)
@@ -99,6 +103,7 @@ class Settings:
     schedule: str = "cosine"
     weight_decay: float = 1e-3
     optimizer: str = "adam"
+    train_precision: str = "fp32"
     flips: bool = False
     defences: tuple[str, ...] = ("none",)
     weights: str | None = None
@@ -109,6 +114,7 @@ class Settings:
 
     def __post_init__(self):
         names = (("data", DATASETS), ("codings", ENCODERS), ("models", BUILDERS), ("pools", POOLS))
+        names += (("stems", STEMS),)
         names += (("attacks", ATTACKS), ("bn", BN_MODES))
         for name, allowed in names:
             for value in _several(name, getattr(self, name)):
@@ -118,6 +124,8 @@ class Settings:
                 raise ValueError(
                     f"pools is {self.pools!r}, but {model} has {' or '.join(POOLINGS[model])} pooling only."
                 )
+            if model not in STEMMED and set(self.stems) != {STEM}:
+                raise ValueError(f"stems is {self.stems!r}, but {model} has no choice of stem; expected ({STEM!r},).")
         for value in _several("eps", self.eps):
             if check.number("eps", value, at_least=0) > 255:
                 raise ValueError(f"eps is {value:g} (in 1/255), expected at most 255, the whole range of the input.")
@@ -144,6 +152,7 @@ class Settings:
         check.number("weight_decay", self.weight_decay, at_least=0)
         check.one_of("schedule", self.schedule, SCHEDULES)
         check.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check.one_of("train_precision", self.train_precision, IN_TRAINING)
         if not isinstance(self.flips, bool):
             raise TypeError(f"flips is {self.flips!r}, expected True or False.")
         check.one_of("precision", self.precision, PRECISIONS)
@@ -162,6 +171,12 @@ class Settings:
 DEFAULTS = {field.name: field.default for field in fields(Settings)}
 
 
+def told(settings: Settings) -> dict[str, object]:
+    """Return the settings that name a folder: of those that came later only what is not as it once was for all."""
+    later = ("stems", "train_precision")
+    return {name: value for name, value in asdict(settings).items() if name not in later or value != DEFAULTS[name]}
+
+
 @dataclass(frozen=True)
 class Network:
     """What is trained once and attacked by many cells.
@@ -169,10 +184,11 @@ class Network:
     Attributes:
         data: a name of data.DATASETS.
         model: a name of models.BUILDERS.
-        pool: "max" or "avg".
+        pool: "max", "avg", or models.NO_POOL where the stem has none.
         seed: of everything random.
         coding: a name of nn.ENCODERS, or EVENTS_CODING.
         defence: as in Settings.defences.
+        stem: a name of models.STEMS; STEM also for a network that has no choice.
     """
 
     data: str
@@ -181,11 +197,13 @@ class Network:
     seed: int
     coding: str = "phase"
     defence: str = "none"
+    stem: str = STEM
 
     def __str__(self) -> str:
         coding = "" if self.coding == "phase" else f" {self.coding}"
         defence = "" if self.defence == "none" else f" {self.defence}"
-        return f"{self.model} {self.pool} {self.seed}{coding}{defence}"
+        shape = self.pool if self.stem == STEM else f"{self.stem}-stem"
+        return f"{self.model} {shape} {self.seed}{coding}{defence}"
 
 
 @dataclass(frozen=True)
@@ -207,11 +225,11 @@ Pass = tuple[Cell, ...]  # cells that differ in eps only
 def networks(settings: Settings) -> list[Network]:
     """Return the networks of a sweep, in its order: each model with the poolings that it has."""
     found = []
-    for name, model, pool, seed in itertools.product(settings.data, settings.models, settings.pools, settings.seeds):
-        if pool in POOLINGS[model]:
-            codings = (EVENTS_CODING,) if name in EVENTS else settings.codings
-            both = itertools.product(codings, settings.defences)
-            found += [Network(name, model, pool, seed, coding, defence) for coding, defence in both]
+    for name, model, stem in itertools.product(settings.data, settings.models, settings.stems):
+        pools = [pool for pool in settings.pools if pool in POOLINGS[model]] if STEMS[stem].has_pool else [NO_POOL]
+        codings = (EVENTS_CODING,) if name in EVENTS else settings.codings
+        for pool, seed, coding, defence in itertools.product(pools, settings.seeds, codings, settings.defences):
+            found.append(Network(name, model, pool, seed, coding, defence, stem))
     return found
 
 

@@ -15,7 +15,8 @@ else:
     import tomli as tomllib
 
 # the others are named as the settings are
-FLAGS = {"codings": "coding", "defences": "defence", "pools": "pool", "surrogates": "surrogate", "seeds": "seed"}
+FLAGS = {"codings": "coding", "defences": "defence", "pools": "pool", "stems": "stem", "surrogates": "surrogate"}
+FLAGS |= {"seeds": "seed"}
 ONLY_FLAGS = ("engine", "address", "out", "retrain", "dry-run", "progress", "quiet")  # of the command, not of a plan
 
 

@@ -36,7 +36,7 @@ TRAINING = (
 )
 ATTACK = ("steps", "restarts", "alpha", "bn", "surrogate", "precision", "batch_size", "images")
 ARITHMETIC = ("torch", "device", "kernels", "recipe")
-AXES = (*_SHOWN, "data", "seed", *TRAINING, *ATTACK, *ARITHMETIC)
+AXES = (*_SHOWN, "data", "stem", "seed", *TRAINING, *ATTACK, *ARITHMETIC)
 _NOT_IN_CSV = ("cell", "network", "run", "seconds")  # equal sweeps on one machine give equal bytes
 
 

@@ -162,6 +162,7 @@ def _content_hash(settings: Settings, cell: Cell, weights_hash: str, images: str
         "surrogate": cell.surrogate,
         "precision": settings.precision,
         "batch_size": None if alone else settings.batch_size,
+        **networks.stem(cell.network),
         **networks.coding(cell.network),
         **arithmetic,
     }

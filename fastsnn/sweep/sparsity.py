@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,7 +113,8 @@ def write_csv(settings: Settings, attack: str, found: Sequence[Measured], path: 
         how[field] = value if attack != "none" and by_name.takes(attack, field) else None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["data", "model", "pool", "seed", "coding", "defence", *how, "gradients", *LayerGradient._fields])
+    names = [field.name for field in fields(Network)]
+    writer.writerow([*names, *how, "gradients", *LayerGradient._fields])
     for network, sparsity in found:
         about = (*astuple(network), *how.values(), sparsity.samples)
         for row in sparsity:
@@ -124,7 +125,7 @@ def write_csv(settings: Settings, attack: str, found: Sequence[Measured], path: 
 
 def default_out(settings: Settings, attack: str) -> Path:
     """Return runs/sparsity-<data>-<hash of the settings and the attack>."""
-    digest = hashlib.sha256(json.dumps([asdict(settings), attack], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([plan.told(settings), attack], sort_keys=True).encode()).hexdigest()
     return Path("runs", f"sparsity-{'-'.join(settings.data)}-{digest[:8]}")
 
 

@@ -29,17 +29,19 @@ import torch
 
 from .. import attacks, files, training
 from ..data import Dataset
+from ..training import Ranks
 from . import inputs, networks, plan, weights
 from .plan import Network, Settings
 from .progress import Silent
 from .report import written
 from .sparsity import check_single
 
+ALONE = Ranks()
 LATEST, BEST, CHECKPOINT = "latest.safetensors", "best.safetensors", "checkpoint.safetensors"
 LOG, ABOUT = "log.csv", "training.json"
 _COLUMNS = ("epoch", "lr", "loss", "accuracy", "robust_accuracy", "seconds")
 # a checkpoint made with others of these can be gone on with, but not bit for bit
-_MACHINE = ("torch", "device", "kernels", "threads")
+_MACHINE = ("torch", "device", "kernels", "threads", "processes")
 _NEEDS = {"sklearn": "scikit-learn", "safetensors": "safetensors", "rich": "rich"}
 
 
@@ -48,13 +50,14 @@ def folder_of(out: Path, network: Network) -> Path:
     return out / re.sub(r"[^\w.]+", "-", f"{network.data} {network}")
 
 
-def prepare(settings: Settings, out: Path, *, tensorboard: bool = False) -> None:
+def prepare(settings: Settings, out: Path, *, tensorboard: bool = False, ranks: Ranks = ALONE) -> None:
     """Refuse a training that cannot work before it begins, and make its folders.
 
     Raises:
         ImportError: an optional package is missing; the message names the extra.
         ValueError: a folder holds the checkpoint of another training; the attack has several budgets, steps or kinds of
-            bn; settings.images asks for more images than there are, or a file of a data set is damaged.
+            bn; processes cannot share a batch evenly; settings.images asks for more images than there are, or a file of
+            a data set is damaged.
         FileNotFoundError: a data set is not there.
         CorruptWeightsError: a checkpoint cannot be read.
         OSError: a folder cannot be made or written to.
@@ -65,12 +68,13 @@ def prepare(settings: Settings, out: Path, *, tensorboard: bool = False) -> None
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ImportError('scalars need tensorboard; install with: pip install "fastsnn[tensorboard]"')
     check_single(settings)
+    ranks.check_batch("train_batch_size", settings.train_batch_size)
     device = plan.device(settings.device)
     for network in plan.networks(settings):
         train_set = inputs.load(settings, network.data, "train")
         folder = folder_of(out, network)
         folder.mkdir(parents=True, exist_ok=True)
-        _check_same(folder / CHECKPOINT, networks.describe(settings, network, train_set, device))
+        _check_same(folder / CHECKPOINT, _described(settings, network, train_set, device, ranks))
 
 
 def train(
@@ -81,6 +85,7 @@ def train(
     *,
     robust: bool = False,
     tensorboard: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Iterator[dict[str, Any]]:
     """Train a network, or go on where its checkpoint is; yield each epoch's line of the log once it is on the disk.
 
@@ -91,6 +96,8 @@ def train(
         progress: hears of every batch.
         robust: after every epoch, also the accuracy under PGD (frozen statistics, encoded input).
         tensorboard: write scalars too.
+        ranks: the processes that train together. The first of them scores, writes and says; lines of the others hold
+            the epoch and the loss.
 
     Raises:
         CorruptWeightsError: the checkpoint is damaged.
@@ -99,19 +106,25 @@ def train(
     """
     device, folder = plan.device(settings.device), folder_of(out, network)
     train_set, test_set = (inputs.load(settings, network.data, split) for split in ("train", "test"))
-    description = networks.describe(settings, network, train_set, device)
+    description = _described(settings, network, train_set, device, ranks)
     net = networks.untrained(settings, network, train_set.num_classes).to(device)
-    trainer = networks.trainer_of(settings, network, net, train_set, device)
+    trainer = networks.trainer_of(settings, network, net, train_set, device, ranks)
     log = _resumed(trainer, folder / CHECKPOINT, description, progress)
     if log:
         progress.say(f"{network}: goes on after epoch {len(log)}, from {folder / CHECKPOINT}")
     score = functools.partial(_score, settings, network, net, test_set.first(settings.images), device)
-    with _scalars(folder / "tensorboard", len(log)) if tensorboard else contextlib.nullcontext() as scalars:
+    is_first = ranks.rank == 0
+    shows = tensorboard and is_first
+    with _scalars(folder / "tensorboard", len(log)) if shows else contextlib.nullcontext() as scalars:
         while len(log) < settings.epochs:
             progress.start(f"{network}: epoch {len(log) + 1}/{settings.epochs}", len(train_set))
             began = time.perf_counter()
             row = {"epoch": len(log) + 1, "lr": trainer.optimizer.param_groups[0]["lr"]}
             row["loss"] = trainer.epoch(lambda batch: progress.advance(batch.images))
+            if not is_first:
+                log.append(row)
+                yield row
+                continue
             row["accuracy"] = score()
             row["robust_accuracy"] = score(attacked=True) if robust else None
             row["seconds"] = round(time.perf_counter() - began, 3)
@@ -148,6 +161,13 @@ def _save(folder: Path, trainer: training.Trainer, description: dict, log: list[
     files.write(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
 
 
+def _described(
+    settings: Settings, network: Network, train_set: Dataset, device: torch.device, ranks: Ranks
+) -> dict[str, Any]:
+    together = {"processes": ranks.size} if ranks.size > 1 else {}
+    return networks.describe(settings, network, train_set, device) | together
+
+
 def _check_same(checkpoint: Path, description: dict) -> dict[str, Any] | None:
     """Return what a checkpoint says of itself, None where there is none; refuse that of another training."""
     if not checkpoint.exists():
@@ -174,7 +194,7 @@ def _resumed(trainer: training.Trainer, checkpoint: Path, description: dict, pro
     found = _check_same(checkpoint, description)
     if found is None:
         return []
-    if other := [name for name in _MACHINE if found["training"][name] != description[name]]:
+    if other := [name for name in _MACHINE if found["training"].get(name) != description.get(name)]:
         progress.say(f"{checkpoint} was made with another {' and '.join(other)}: what follows may round otherwise.")
     trainer.load_state(weights.load(checkpoint), found["state"])
     return found["log"]

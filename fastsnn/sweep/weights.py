@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from .. import files
+from ..models import NO_POOL
 
 
 class CorruptWeightsError(ValueError):
@@ -92,9 +93,13 @@ def settings_of(file: Path) -> dict[str, object]:
         raise CorruptWeightsError(f"{file} is a checkpoint to go on from; name latest.safetensors or best.safetensors.")
     how = found["training"]
     settings = {name: (found[of],) for name, of in (("data", "data"), ("models", "model"), ("pools", "pool"))}
+    if "stem" in found:
+        settings["stems"] = (found["stem"],)
+    if found["pool"] == NO_POOL:  # whatever the poolings are
+        del settings["pools"]
     settings |= {"width": found["width"], "seeds": (how["seed"],), "train_batch_size": how["batch_size"]}
     settings |= {name: how[name] for name in ("epochs", "lr", "schedule", "weight_decay", "T", "K")}
-    settings |= {name: how[name] for name in ("optimizer", "flips") if name in how}
+    settings |= {name: how[name] for name in ("optimizer", "flips", "train_precision") if name in how}
     settings |= {"defences": (how["defence"],)} if "defence" in how else {}
     settings |= {"codings": (how["coding"],)} if how.get("coding", "events") != "events" else {}
     settings |= {"frame_size": how["frame_size"]} if "frame_size" in how else {}

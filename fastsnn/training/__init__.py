@@ -1,8 +1,9 @@
 """Training: the plain loop, defences, and how well what it made does."""
 
-from .defences import DEFENCES, NO_DEFENCE, defence_of, described
+from .defences import DEFENCES, NO_DEFENCE, defence_of, described, neurons_for
 from .hire import HIRE
 from .loop import OPTIMIZERS, SCHEDULES, Batch, Trainer, count_correct, evaluate, train
+from .ranks import Ranks
 from .snn_rat import SNNRAT
 from .sparse_gradient import SparseGradient
 
@@ -14,11 +15,13 @@ __all__ = [
     "SCHEDULES",
     "SNNRAT",
     "Batch",
+    "Ranks",
     "SparseGradient",
     "Trainer",
     "count_correct",
     "defence_of",
     "described",
     "evaluate",
+    "neurons_for",
     "train",
 ]

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 
+from torch import nn
+
+from ..nn import learn_neurons
 from ..ops import check
 from .hire import HIRE
 from .learner import Defence
@@ -53,7 +56,15 @@ def defence_of(name: str, text: str) -> Defence | None:
 
 def described(text: str) -> dict[str, object]:
     """Return all settings of a defence but "none", those that were not given too: trained weights depend on them."""
-    return asdict(defence_of("defence", text))
+    settings = asdict(defence_of("defence", text))
+    if not settings.get("learned", True):  # it came later: others are described as before
+        del settings["learned"]
+    return settings
+
+
+def neurons_for(net: nn.Module, text: str) -> nn.Module:
+    """Return a network with the neurons that a defence asks for: those of "hire:learned=1" learn, see nn.learned."""
+    return learn_neurons(net) if getattr(defence_of("defence", text), "learned", 0) else net
 
 
 def _number(name: str, text: str) -> int | float:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..nn import learned_neurons
+
 
 @dataclass(frozen=True)
 class Learner:
@@ -44,6 +46,8 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        for neuron in learned_neurons(self.net):
+            neuron.into_range()
 
 
 # learns from encoded input [T, B, C, H, W] and labels [B], and returns the loss, detached

@@ -21,9 +21,12 @@ import torch
 from torch import nn
 
 from ..engine import prepare
-from ..nn import PhaseEncoder, precision
+from ..nn import PhaseEncoder, learned_neurons
+from ..nn import precision as in_precision
+from ..nn.precision import IN_TRAINING
 from ..ops import check
 from .learner import Defence, Learner, undefended
+from .ranks import Ranks
 
 SCHEDULES = ("constant", "cosine")
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": lambda *given, **how: torch.optim.SGD(*given, momentum=0.9, **how)}
@@ -57,11 +60,14 @@ class Trainer:
         schedule: "constant", as in the paper's code, or "cosine": lr falls to 0 along half a cosine, step by step.
         weight_decay: L2 penalty in the gradient, at least 0; 1e-3 as in the paper's code.
         optimizer: "adam", as in the paper's code, or "sgd" with momentum 0.9, as in SNN-RAT's.
+        precision: "fp32", or "bf16": products of spikes and weights rounded to bfloat16, see nn.precision; weights, the
+            optimizer and membranes are float32 in both. bfloat16 has float32's range, so no loss is scaled.
         flips: turn every image left to right with probability 1/2, as in the paper's code.
         encode: from a batch of images to encoded input, an encoder of fastsnn.nn; by default the phase code.
         defence: what is done with a batch, see defences.py; None descends the cross-entropy.
         seed: of the order of the images, flips, and a defence's random numbers, from generators of their own: torch's
             global one is not touched.
+        ranks: the processes that share each batch, see ranks.py; by default this one alone.
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
@@ -82,28 +88,34 @@ class Trainer:
         schedule: str = "constant",
         weight_decay: float = 1e-3,
         optimizer: str = "adam",
+        precision: str = "fp32",
         flips: bool = False,
         encode: Callable[[torch.Tensor], torch.Tensor] | None = None,
         defence: Defence | None = None,
         seed: int,
+        ranks: Ranks | None = None,
     ):
         _check_images(images, labels, coded=encode is not None)
         self.net, self.images, self.labels, self.flips, self.losses = net, images, labels, flips, []
         self.encode, self.defence = encode or PhaseEncoder(), defence or undefended
         self.epochs = check.integer("epochs", epochs, at_least=1)
-        self.batch_size = check.integer("batch_size", batch_size, at_least=1)
+        self.ranks = ranks or Ranks()
+        self.batch_size = self.ranks.check_batch("batch_size", check.integer("batch_size", batch_size, at_least=1))
         self.lr = check.number("lr", lr, above=0)
         check.one_of("schedule", schedule, SCHEDULES)
+        self.precision = check.one_of("precision", precision, IN_TRAINING)
         check.number("weight_decay", weight_decay, at_least=0)
         kind = OPTIMIZERS[check.one_of("optimizer", optimizer, OPTIMIZERS)]
         check.integer("seed", seed, at_least=0, at_most=2**63 - 1)
         salts = {"order": 0, **_SALTS}
         self.draws = {name: torch.Generator().manual_seed(seed ^ salt) for name, salt in salts.items()}
-        self.optimizer = kind(net.parameters(), lr=lr, weight_decay=weight_decay)
+        self.optimizer = kind(_groups(net), lr=lr, weight_decay=weight_decay)
         steps = epochs * math.ceil(len(images) / batch_size)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR
         self.decay = cosine(self.optimizer, steps) if schedule == "cosine" else None
-        self.learner = Learner(net, prepare(net), self.optimizer, self.draws["defence"], int(labels.max()))
+        self.learner = Learner(
+            net, prepare(self.ranks.joined(net)), self.optimizer, self.draws["defence"], int(labels.max())
+        )
 
     def epoch(self, on_batch: Callable[[Batch], None] | None = None) -> float:
         """Go over the images once, leave the network in eval mode, and return the mean loss.
@@ -117,9 +129,12 @@ class Trainer:
         number, device = len(self.losses) + 1, _device(self.net)
         self.net.train()
         summed = torch.zeros((), device=device)
-        with _deterministic_cudnn(), precision("fp32"):
+        with _deterministic_cudnn(), in_precision(self.precision):
             for chosen in torch.randperm(len(self.images), generator=self.draws["order"]).split(self.batch_size):
                 x, y = self.encode(self._flipped(self.images[chosen]).to(device)), self.labels[chosen].to(device)
+                if self.ranks.size > 1:  # after all that is random, of which everyone draws the same
+                    mine = self.ranks.share(torch.arange(len(chosen))).to(device)
+                    x, y = x[:, mine], y[mine]
                 loss = self.defence(self.learner, x, y)
                 if self.decay is not None:
                     self.decay.step()
@@ -127,7 +142,7 @@ class Trainer:
                 if on_batch is not None:
                     on_batch(Batch(number, len(chosen), loss))
         self.net.eval()
-        mean = summed.item() / len(self.images)
+        mean = self.ranks.mean(summed).item() / len(self.images)
         if not math.isfinite(mean):
             raise FloatingPointError(f"The training loss is {mean} in epoch {number}; try an lr below {self.lr:g}.")
         self.losses.append(mean)
@@ -172,6 +187,14 @@ class Trainer:
             return images
         coins = torch.rand(len(images), generator=self.draws["flips"]) < 0.5
         return torch.where(coins.view(-1, *[1] * (images.dim() - 1)).to(images.device), images.flip(-1), images)
+
+
+def _groups(net: nn.Module) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: thresholds and leaks that are learned have one of their own, without a penalty."""
+    of_neurons = [parameter for node in learned_neurons(net) for parameter in node.parameters()]
+    apart = set(map(id, of_neurons))
+    groups = [{"params": [parameter for parameter in net.parameters() if id(parameter) not in apart]}]
+    return [*groups, {"params": of_neurons, "weight_decay": 0.0}] if of_neurons else groups
 
 
 def train(

@@ -26,7 +26,8 @@ def run(tmp_path_factory):
 
 def test_the_page_needs_nothing_else(run):
     page = (run / "run" / "report.html").read_text()
-    assert "All cells: model sew_resnet18, data few, width 4, T 4, K 8, coding phase, defence none, epochs 1," in page
+    said = "model sew_resnet18, data few, stem imagenet, width 4, T 4, K 8, coding phase, defence none, epochs 1,"
+    assert f"All cells: {said}" in page
     assert not re.search(r'(src|href)="(?!data:)', page), "no address but of embedded data"
     assert page.count("data:image/png;base64,") == 2 + 1
     for text in ("Max against average pooling at eps = 4/255", "Worst case over attacks", "Throughput", "Every cell"):

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from fastsnn.sweep import Cell, Network, Settings
+from fastsnn.sweep import Cell, Network, Settings, default_out
 from fastsnn.sweep.by_name import ATTACKS
 from fastsnn.sweep.plan import device, networks, passes
 
@@ -24,6 +26,18 @@ def test_networks_and_cells_are_the_product_of_all_choices():
     assert cells[:2] == [Cell(found[0], "fgsm", "frozen", "atan:2", 1, 1, eps) for eps in (0, 2.5)]
 
 
+def test_a_stem_without_a_pool_makes_one_network_of_all_poolings():
+    settings = Settings(stems=("imagenet", "cifar"), seeds=(1, 2))
+    shapes = [(one.stem, one.pool, one.seed) for one in networks(settings)]
+    published = [("imagenet", pool, seed) for pool in ("max", "avg") for seed in (1, 2)]
+    assert shapes == [*published, ("cifar", "none", 1), ("cifar", "none", 2)]
+
+
+def test_settings_that_came_later_move_no_folder():
+    assert default_out(Settings(device="cpu")) == Path("runs", "digits-11270a5f")
+    assert default_out(Settings(device="cpu", stems=("cifar",))) != default_out(Settings(device="cpu"))
+
+
 def test_a_pass_holds_cells_that_differ_in_eps_only():
     settings = Settings(steps=(7, 20), eps=(0, 2, 4))
     for cells in passes(settings, networks(settings)[0]):
@@ -44,6 +58,8 @@ def test_attacks_have_only_the_axes_that_they_take():
     [
         ({"data": ("digit",)}, "Did you mean 'digits'"),
         ({"models": ("sew_resnet19",)}, "models is 'sew_resnet19'.*Did you mean 'sew_resnet1"),
+        ({"stems": ("cifar10",)}, "stems is 'cifar10'.*Did you mean 'cifar'"),
+        ({"models": ("vgg11",), "stems": ("imagenet", "cifar")}, "but vgg11 has no choice of stem"),
         ({"models": ()}, "models is .*at least one"),
         ({"models": "sew_resnet18"}, "as a tuple"),
         ({"pools": ("mean",)}, "pools is 'mean'"),

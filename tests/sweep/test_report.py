@@ -28,6 +28,7 @@ def rows(models=("sew_resnet18",), eps=(0, 4), **others):
             "weight_decay": 0.001,
             "threads": 2,
             "defence": "none",
+            "stem": "imagenet",
             "frame_size": None,
             "attack": attack,
             "eps_255": float(budget),

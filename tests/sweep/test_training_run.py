@@ -13,9 +13,9 @@ import torch
 
 from fastsnn import cli, models
 from fastsnn.nn import PhaseEncoder
-from fastsnn.sweep import Ledger, weights
+from fastsnn.sweep import Ledger, Settings, networks, plan, weights
 from fastsnn.sweep.training_run import best, folder_of
-from fastsnn.training import evaluate
+from fastsnn.training import evaluate, neurons_for
 
 from . import tiny
 
@@ -117,6 +117,52 @@ def test_a_sweep_attacks_what_was_trained_and_trains_nothing(tmp_path, capsys):
     }
     assert about["sha256"] == weights.checksum(weights.load(file)) and about["epochs_done"] == 1
     assert not list((tmp_path / "cache" / "weights").glob("*"))
+
+
+def test_the_stem_for_small_images_is_trained_attacked_and_shown(tmp_path):
+    assert train("--epochs", 1, "--stem", "cifar") == 0
+    file = tmp_path / "out" / NAME.replace("max", "cifar-stem") / "latest.safetensors"
+    assert weights.load(file)["conv1.weight"].shape[2:] == (3, 3)
+    flags = ["--eps", "4", "--attacks", "fgsm", "--images", "4", "--quiet", "--out", "swept"]
+    assert cli.main(["sweep", "--weights", str(file), *flags]) == 0
+    assert cli.main(["report", "swept"]) == 0
+    with Ledger.read(tmp_path / "swept") as ledger:
+        (row,) = ledger.results()
+        assert (row["stem"], row["pool"]) == ("cifar", "none")
+        assert ledger.description(row["network"])["stem"] == "cifar"
+
+
+def test_learned_thresholds_and_leaks_are_saved_and_attacked(tmp_path):
+    assert train("--epochs", 1, "--defence", "hire:learned=1", "--lr", 0.05) == 0
+    file = tmp_path / "out" / f"{NAME}-hire-learned-1" / "latest.safetensors"
+    state = weights.load(file)
+    assert state["sn1.leak"] != 1 or state["sn1.threshold"] != 1
+    flags = ["--eps", "0", "4", "--attacks", "fgsm", "--quiet", "--out", "swept", "--images"]
+    assert cli.main(["sweep", "--weights", str(file), *flags, "12"]) == 0
+    net = neurons_for(models.sew_resnet18("max", width=4), "hire:learned=1")
+    net.load_state_dict(state)
+    test_set = tiny.load("test")
+    with Ledger.read(tmp_path / "swept") as ledger:
+        (clean, _) = ledger.results()
+    score = evaluate(net, test_set.images, test_set.labels, encode=PhaseEncoder(3))
+    assert clean["defence"] == "hire:learned=1" and clean["correct"] == round(12 * score)
+
+
+def test_the_precision_of_training_is_kept_with_the_weights_and_never_mixed(tmp_path, capsys):
+    assert train("--epochs", 1, "--precision", "bf16") == 0
+    file = tmp_path / "out" / NAME / "latest.safetensors"
+    assert weights.settings_of(file)["train_precision"] == "bf16"
+    capsys.readouterr()
+    assert train("--epochs", 2) == 2
+    assert "train_precision was 'bf16' and is now None" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        train("--precision", "fp17")
+
+
+def test_weights_of_the_published_stem_are_found_as_before(tmp_path):
+    settings = Settings(**tiny.SETTINGS)
+    described = networks.describe(settings, plan.networks(settings)[0], tiny.load("train"), torch.device("cpu"))
+    assert not {"stem", "stems", "train_precision"} & {*described, *described["training"]}
 
 
 def test_a_sweep_trains_with_a_defence_by_name(tmp_path, capsys):

@@ -5,8 +5,8 @@ from torch import nn
 
 from fastsnn import attacks, data, models
 from fastsnn.models.wide_resnet import Mix
-from fastsnn.nn import PhaseEncoder
-from fastsnn.training import HIRE, SNNRAT, SparseGradient, Trainer, defence_of, train
+from fastsnn.nn import PhaseEncoder, learned_neurons
+from fastsnn.training import HIRE, SNNRAT, SparseGradient, Trainer, defence_of, described, neurons_for, train
 from fastsnn.training.learner import Learner
 from fastsnn.training.snn_rat import onto_simplex, regularise
 
@@ -164,6 +164,30 @@ def test_the_noise_climbs_and_stays_within_its_bound():
     torch.testing.assert_close(noise, torch.tensor([8 / 255, -8 / 255, 0]))
 
 
+def test_hire_learns_thresholds_and_leaks_within_their_ranges_and_without_a_penalty(batch):
+    x, y = batch
+    net = neurons_for(network(), "hire:learned=1")
+    how = {"epochs": 1, "batch_size": 8, "lr": 0.2, "optimizer": "sgd", "weight_decay": 0.1, "seed": 0}
+    trainer = Trainer(net, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), y, defence=HIRE(learned=1), **how)
+    HIRE(learned=1)(trainer.learner, x, y)
+    nodes = learned_neurons(net)
+    apart = trainer.optimizer.param_groups[1]
+    assert apart["weight_decay"] == 0 and len(apart["params"]) == 2 * len(nodes)
+    assert all(0.01 <= node.leak <= 1 and node.threshold >= 0.01 for node in nodes)
+    assert len({node.leak.item() for node in nodes}) > 2 and len({node.threshold.item() for node in nodes}) > 5
+    assert all(node.neuron.v_threshold == node.threshold.item() for node in nodes)
+
+
+def test_hire_refuses_to_learn_what_a_network_does_not_have(batch):
+    with pytest.raises(ValueError, match="net has no neurons that learn"):
+        HIRE(learned=1)(learner(network()), *batch)
+
+
+def test_hire_without_them_is_described_as_it_was():
+    assert described("hire") == {"periods": 2, "eps": 8.0, "alpha": 0.01}
+    assert described("hire:learned=1") == {"periods": 2, "eps": 8.0, "alpha": 0.01, "learned": 1}
+
+
 def test_more_periods_than_steps_are_refused(batch):
     with pytest.raises(ValueError, match="periods is 5, expected at most T, which is 4"):
         HIRE(periods=5)(learner(network()), *batch)
@@ -265,6 +289,7 @@ def test_settings_stand_behind_the_name():
         ("snn_rat:eps=-1", "eps is -1"),
         ("hire:periods=1", "periods is 1"),
         ("hire:alpha=0", "alpha is 0"),
+        ("hire:learned=2", "learned is 2"),
         ("sparse_gradient:h=0", "h is 0"),
         ("sparse_gradient:weight=nan", "weight is nan"),
     ],
