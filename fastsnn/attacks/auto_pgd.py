@@ -22,7 +22,7 @@ from .balls import L2, Linf, ball_of
 from .draws import Generators
 from .gradient import InputGradient
 from .objectives import cross_entropy, dlr, dlr_towards
-from .rows import beside, of_each
+from .rows import beside, chosen, of_each
 from .until_fooled import Attempt, until_fooled
 
 LOSSES = {"ce": cross_entropy, "dlr": dlr}
@@ -167,9 +167,6 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
         gradient.begin()
         move = _momentum_step(ball, origin, eps, axis)
 
-        def choose(which: torch.Tensor, these: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-            return torch.where(beside(which, these, axis), these, others)
-
         adv = before = best = found = (origin + beside(eps, origin, axis) * noise).clamp(0, 1)
         g, loss, logits = gradient.look(adv, y)
         best_g, best_loss, fooled = g, loss, gradient.objective.reached(logits, y)
@@ -179,9 +176,9 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
             adv, before = move(adv, before, g, size, 0.75 if i else 1.0), adv
             g, losses[i], logits = gradient.look(adv, y)
             wrong = gradient.objective.reached(logits, y)
-            found, fooled = choose(wrong, adv, found), fooled | wrong
+            found, fooled = chosen(wrong, adv, found, axis), fooled | wrong
             better = losses[i] > best_loss
-            best, best_g = choose(better, adv, best), choose(better, g, best_g)
+            best, best_g = chosen(better, adv, best, axis), chosen(better, g, best_g, axis)
             best_loss = torch.where(better, losses[i], best_loss)
             if i in checks:
                 since = slice(i + 1 - checks[i], i + 1)  # the first row is compared with the last, which is 0
@@ -189,7 +186,7 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
                 stuck = ~halved & (best_at_check >= best_loss)
                 halved = (growing <= checks[i] * _MOST_GROWING) | stuck
                 best_at_check, size = best_loss, torch.where(halved, size / 2, size)
-                adv, g = choose(halved, best, adv), choose(halved, best_g, g)
+                adv, g = chosen(halved, best, adv, axis), chosen(halved, best_g, g, axis)
         return ball.inside(found, origin, eps, axis), fooled
 
     return climb
@@ -219,7 +216,8 @@ def _momentum_step(ball, origin, eps, axis):
 
     def move(adv, before, g, size, weight):
         z = back(direction(g).mul_(beside(size, adv, axis)).add_(adv))
-        return back(z.sub_(adv).mul_(weight).add_(adv).add_((adv - before).mul_(1 - weight)))
+        z.sub_(adv).mul_(weight).add_(adv)
+        return back(z.add_(adv - before, alpha=1 - weight))  # a power of two: the product is exact
 
     return move
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from ..engine import Prepared, remembered
 from ..engine.under_attack import under_attack
 from ..nn import precision as in_precision
-from ..ops import check
+from ..ops import check, layout
 from ..ops.attack_step import default_batch_axis
 from .independence import are_independent, in_one_order
 from .objectives import AWAY, Objective
@@ -147,6 +148,7 @@ class InputGradient:
         loss = self.objective.loss(logits, y)
         (gradient,) = torch.autograd.grad(loss.sum(), x)
         self.finite &= torch.isfinite(gradient.sum())
+        gradient = layout.like(gradient, x)  # else every pass over both would walk one of them against its grain
         return gradient, loss.detach(), logits.detach()
 
     def outcome(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -195,8 +197,9 @@ def check_input(x: torch.Tensor, y: torch.Tensor) -> None:
         raise ValueError(f"y has shape {list(y.shape)}, expected [{samples}]: one label for each sample of x.")
     if y.device != x.device:
         raise ValueError(f"y is on {y.device} but x is on {x.device}; move one of them with .to(device).")
-    if samples and not bool(((x >= 0) & (x <= 1)).all()):
-        what = f"values from {x.min().item():g} to {x.max().item():g}" if torch.isfinite(x).all() else "inf or NaN"
+    low, high = (one.item() for one in torch.aminmax(x.detach())) if x.numel() else (0, 1)
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        what = f"values from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else "inf or NaN"
         raise ValueError(f"x has {what}, expected numbers in [0, 1].")
     if samples and y.min() < 0:
         raise ValueError(f"y has the label {y.min().item()}, expected labels of at least 0.")

@@ -20,7 +20,7 @@ from .balls import BALLS
 from .draws import Generators, numbers
 from .gradient import InputGradient, check_input
 from .objectives import margin
-from .rows import beside
+from .rows import beside, chosen
 from .until_fooled import Attempt, until_fooled
 
 # of 10000 queries, after which the area is halved once more (Andriushchenko et al. 2020, section 4)
@@ -112,7 +112,8 @@ def _search(n_queries, p_init):
         columns = centre.shape[1] * width
         stripes = noise[:, :columns].view(-1, centre.shape[1], 1, width)
         squares = noise[:, columns:].view(len(noise), n_queries - 1, 2 + centre.shape[1])
-        across, down = torch.arange(width, device=noise.device), torch.arange(height, device=noise.device)[:, None]
+        side_columns = torch.arange(width, device=noise.device)
+        side_rows = torch.arange(height, device=noise.device)[:, None]
 
         def ask(points: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             logits = source.logits(points.unflatten(1, lead).movedim(0, axis), y)
@@ -135,11 +136,13 @@ def _search(n_queries, p_init):
             # up to the edge (the published code never reaches the last row and column)
             first = [(now[:, i] * (n + 1 - s)).long().clamp(max=n - s) for i, n in enumerate((height, width))]
             top, left = (one.view(-1, 1, 1, 1) for one in first)
-            inside = (down >= top) & (down < top + s) & (across >= left) & (across < left + s)
-            candidate = torch.where(inside, torch.where(now[:, 2:, None, None] < 0.5, low, high), best)
+            places = ((top + side_rows[:s]) * width + left + side_columns[:s]).view(len(y), 1, s * s)
+            places = places.expand(-1, best.shape[1], -1)
+            faces = (face.flatten(2).gather(2, places) for face in (low, high))
+            candidate = best.flatten(2).scatter(2, places, torch.where(now[:, 2:, None] < 0.5, *faces)).view_as(best)
             new, wrong = ask(candidate, y)
             better = ~fooled & ((new > lead_by) | wrong)
-            best = torch.where(beside(better, best, 0), candidate, best)
+            best = chosen(better, candidate, best, 0)
             lead_by, fooled = torch.where(better, new, lead_by), fooled | wrong
         found[ids], ever[ids] = best, fooled
         return found.unflatten(1, lead).movedim(0, axis), ever

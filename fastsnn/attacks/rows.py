@@ -21,6 +21,26 @@ def of_each(reduction: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, 
     return reduction(flat.repeat(2, 1))[:1] if len(flat) == 1 else reduction(flat)
 
 
+def chosen(which: torch.Tensor, these: torch.Tensor, others: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return these where which [B] says so, and others elsewhere, by whole samples; maybe one of the two itself.
+
+    Where values can be read without waiting, only samples that change are copied: half of the cost, or none.
+    """
+    if not _read_at_once(which):
+        return torch.where(beside(which, these, axis), these, others)
+    ids = [i for i, one in enumerate(which.tolist()) if one]
+    if not ids or len(ids) == len(which):
+        return these if ids else others
+    out = others.clone()
+    for i in ids:
+        out.select(axis, i).copy_(these.select(axis, i))
+    return out
+
+
+def _read_at_once(tensor):
+    return tensor.device.type == "cpu"
+
+
 def beside(value: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
     """Return one value for each sample [B] in a shape that goes with x."""
     return value.view([-1 if i == axis else 1 for i in range(x.dim())])

@@ -22,7 +22,7 @@ from .balls import BALLS
 from .draws import Generators
 from .gradient import InputGradient
 from .objectives import cross_entropy
-from .rows import beside, of_each
+from .rows import beside, chosen, of_each
 from .until_fooled import Attempt, until_fooled
 
 _KEPT, _KEPT_SQUARES = 0.5, 0.8
@@ -92,7 +92,7 @@ def _stable_steps(steps: int) -> Callable[[InputGradient, Attempt], tuple[torch.
             adv = (adv + step.clamp(-size, size)).clamp(low, high)
             g, _, logits = gradient.look(adv, y)
             wrong = gradient.objective.reached(logits, y)
-            found, fooled = torch.where(beside(wrong, adv, axis), adv, found), fooled | wrong
+            found, fooled = chosen(wrong, adv, found, axis), fooled | wrong
             size = size / 2 if i in checks else size
         return BALLS["linf"].inside(found, origin, eps, axis), fooled
 
