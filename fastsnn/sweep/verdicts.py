@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,4 +178,5 @@ def _settings(row: Row, root: str | None) -> Settings:
 
 
 def _network(row: Row) -> Network:
-    return Network(*(row[name] for name in ("data", "model", "pool", "seed", "coding", "defence")))
+    named = (field.name for field in fields(Network))
+    return Network(**{name: row[name] for name in named if row[name] is not None})
