@@ -31,7 +31,9 @@ struct IntegrateFire {
   void* grad_residual;    // like x, or null
   float* notes;           // on a GPU: [spans before the last, neurons], v where each begins; null where T is one span
   double* tally;          // on a GPU: [blocks, 4], of grad_x: nonzero numbers, L1, squared L2, Linf; null: not counted
+                          // on a CPU: [3, T, samples, 4], see csrc/cpu/integrate_fire.inl
   int64_t steps, neurons, channels, channel_inner;
+  int64_t samples;        // on a CPU: neurons are so many samples, counted one by one into `tally`; 0: not counted
   double alpha;           // width of the surrogate, in double as torch keeps a Python scalar
   float v_threshold, v_reset, tau;
   int32_t storage, charge, junction, surrogate, hard_reset, detach_reset, through_affine;

@@ -1,4 +1,5 @@
 // Every kernel once, for the instruction set of the namespace that includes this file.
+#include "tally.inl"
 #include "integrate_fire.inl"
 #include "phase_encode.inl"
 #include "attack_step.inl"
@@ -12,7 +13,7 @@
 
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
                              convolution_forward, convolution_backward, matrix, channel_sums, channel_affine,
-                             winograd_filters, winograd_planes, fingerprint, pool_forward, pool_backward,
+                             winograd_filters, winograd_planes, fingerprint, pool_forward, pool_backward, tally,
 #if FASTSNN_BF16
                              matrix_of<Bf16>, winograd_of<Bf16>, convolution_backward_of<Bf16>
 #else

@@ -81,4 +81,11 @@ struct Pool {
   int32_t is_max;
 };
 
+// Sums of what rows [rows, numbers] hold: [rows, 4].
+struct Tally {
+  const float* x;
+  double* out;
+  int64_t rows, numbers;
+};
+
 }  // namespace fastsnn

@@ -8,7 +8,8 @@
 // A thread owns a range of neurons and walks it in blocks: v stays in the first-level cache while
 // the T steps stream past. The backward pass walks forward once to recompute h bit for bit, then
 // back. Nothing is contracted into FMAs (-ffp-contract=off), so spikes equal the reference's.
-// This file is compiled once per instruction set; the including file opens the namespace.
+// On request the backward pass counts the rows it has at hand (tally.inl), without an "and" junction: the gradients at the
+// spikes, at the current and at x. This file is compiled once per instruction set; the including file opens the namespace.
 
 constexpr int64_t BLOCK = 512;         // neurons: 2 KiB of voltage; 256 to 4096 measured within 10 % of each other
 constexpr int64_t TRACE = 8 * BLOCK;   // floats of recomputed h: 16 KiB, inside the L1 (64 KiB was 15 % slower)
@@ -261,8 +262,11 @@ void forward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
   }
 }
 
+constexpr int COUNTED = 3;  // rows of each step, in the order above
+
+// `sums` [T, COUNTED], or null: not counted.
 template <class S>
-void backward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
+void backward_range(const IntegrateFire& a, int64_t begin, int64_t end, Sums* sums) {
   const auto start = choose_recompute<S, true>(a), recompute = choose_recompute<S, false>(a);
   const auto unfire = choose_unfire(a);
   const Width width(a.surrogate, a.alpha);
@@ -301,6 +305,11 @@ void backward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
       if (a.charge == INTEGRATE) current = next;
       if (scaled) for (int64_t i = 0; i < n; ++i) store(gx + i, current[i] * scale[i]);
       else if (!is_float) for (int64_t i = 0; i < n; ++i) store(gx + i, current[i]);
+      if (sums) {
+        add_chunk(gs, n, sums[t * COUNTED]);
+        add_chunk(current, n, sums[t * COUNTED + 1]);
+        if (scaled) add_chunk(reinterpret_cast<const float*>(gx), n, sums[t * COUNTED + 2]);
+      }
       carry = next;
     }
     if (a.grad_v_init) for (int64_t i = 0; i < n; ++i) a.grad_v_init[first + i] = carry[i];
@@ -313,7 +322,26 @@ void integrate_fire_forward(int64_t begin, int64_t end, void* arguments) {
   a.storage == FLOAT32 ? forward_range<float>(a, begin, end) : forward_range<bfloat16>(a, begin, end);
 }
 
+// Samples begin to end, in float32, with what is counted of each.
+void counted_backward(const IntegrateFire& a, int64_t begin, int64_t end) {
+  static_assert(BLOCK <= CHUNK_TALLIED, "a row is one chunk");
+  const int64_t size = a.neurons / a.samples;
+  const bool scaled = a.scale && a.through_affine;
+  Sums* sums = new Sums[a.steps * COUNTED];
+  for (int64_t sample = begin; sample < end; ++sample) {
+    for (int64_t i = 0; i < a.steps * COUNTED; ++i) sums[i] = {};
+    backward_range<float>(a, sample * size, (sample + 1) * size, sums);
+    for (int64_t t = 0; t < a.steps; ++t)
+      for (int side = 0; side < COUNTED; ++side)  // without an affine x is the current
+        finish(sums[t * COUNTED + (side == 2 && !scaled ? 1 : side)],
+               a.tally + ((side * a.steps + t) * a.samples + sample) * TALLIED);
+  }
+  delete[] sums;
+}
+
 void integrate_fire_backward(int64_t begin, int64_t end, void* arguments) {
   const auto& a = *static_cast<const IntegrateFire*>(arguments);
-  a.storage == FLOAT32 ? backward_range<float>(a, begin, end) : backward_range<bfloat16>(a, begin, end);
+  if (a.samples) counted_backward(a, begin, end);
+  else a.storage == FLOAT32 ? backward_range<float>(a, begin, end, nullptr)
+                            : backward_range<bfloat16>(a, begin, end, nullptr);
 }

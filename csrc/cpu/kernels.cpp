@@ -17,7 +17,7 @@ using Range = void (*)(int64_t begin, int64_t end, void* arguments);
 struct Kernels {
   Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd, convolution_forward,
       convolution_backward, matrix, channel_sums, channel_affine, winograd_filters, winograd_planes, fingerprint,
-      pool_forward, pool_backward;
+      pool_forward, pool_backward, tally;
   Range matrix_bf16, winograd_bf16, convolution_backward_bf16;  // null where the processor has no products of bfloat16
 };
 
@@ -113,8 +113,9 @@ FASTSNN_API int64_t fastsnn_argument_bytes(int32_t i) {
   const int64_t bytes[] = {sizeof(fastsnn::IntegrateFire), sizeof(fastsnn::PhaseEncode), sizeof(fastsnn::AttackStep),
                            sizeof(fastsnn::Winograd), sizeof(fastsnn::Convolution), sizeof(fastsnn::Matrix),
                            sizeof(fastsnn::Channels), sizeof(fastsnn::WinogradFilters),
-                           sizeof(fastsnn::WinogradPlanes), sizeof(fastsnn::Fingerprint), sizeof(fastsnn::Pool)};
-  return i >= 0 && i < 11 ? bytes[i] : 0;
+                           sizeof(fastsnn::WinogradPlanes), sizeof(fastsnn::Fingerprint), sizeof(fastsnn::Pool),
+                           sizeof(fastsnn::Tally)};
+  return i >= 0 && i < 12 ? bytes[i] : 0;
 }
 
 // Name of the i-th instruction set this processor can run, best first; null past the end.
@@ -137,6 +138,10 @@ FASTSNN_API int32_t fastsnn_integrate_fire_forward(fastsnn::IntegrateFire* a) {
 }
 
 FASTSNN_API int32_t fastsnn_integrate_fire_backward(fastsnn::IntegrateFire* a) {
+  if (a->samples) {  // a sample's sums are added up by one thread
+    const int64_t numbers = a->neurons / a->samples * a->steps;
+    return fastsnn::run(fastsnn::chosen.kernels->integrate_fire_backward, a->samples, fastsnn::GRAIN / numbers + 1, a);
+  }
   return fastsnn::run(fastsnn::chosen.kernels->integrate_fire_backward, a->neurons, fastsnn::GRAIN / a->steps + 1, a);
 }
 
@@ -215,5 +220,9 @@ FASTSNN_API int32_t fastsnn_pool_forward(fastsnn::Pool* a) {
 FASTSNN_API int32_t fastsnn_pool_backward(fastsnn::Pool* a) {
   const int64_t grain = fastsnn::GRAIN / (a->width * a->channels) + 1;
   return fastsnn::run(fastsnn::chosen.kernels->pool_backward, a->frames * a->height, grain, a);
+}
+
+FASTSNN_API int32_t fastsnn_tally(fastsnn::Tally* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->tally, a->rows, fastsnn::GRAIN / a->numbers + 1, a);
 }
 }

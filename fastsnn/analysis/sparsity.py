@@ -33,6 +33,7 @@ def gradient_sparsity(
     underflow: bool = True,
     bn: str = "frozen",
     precision: str = "fp32",
+    engine: str | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Sparsity:
     """Return the zeros and norms of the loss gradient at the input and output of every layer (the paper's figure 3).
@@ -59,6 +60,10 @@ def gradient_sparsity(
         bn: without an attack, "frozen", "batch" or "drift"; see attacks.fgsm.
         precision: without an attack, "reference" or "fp32"; see nn.precision. "fast" rounds gradients of fused layers,
             of which there are none here.
+        engine: None for hooks on the plain layers, exact and slow; "auto" for the engine's layers, which count as they
+            write gradients. Their sums are other ones, so that a spike at the edge may fall otherwise; on the same
+            gradients zeros are the same, norms within 1e-6. For networks made of nn.spiking_layer, without batch
+            statistics and "and" junctions; an attack must leave its own engine at "auto".
         on_batch: called after each batch with its number of samples.
 
     Returns:
@@ -74,8 +79,10 @@ def gradient_sparsity(
             f"network is of type {type(network).__name__}, expected a torch.nn.Module, whose layers are watched."
         )
     check.one_of("precision", precision, ("reference", "fp32"))
+    if engine is not None and check.one_of("engine", engine, ("auto",)) and bn != "frozen":
+        raise ValueError(f"bn is {bn!r} with engine='auto', expected 'frozen', or engine=None.")
     batches = 0
-    with watching(network, underflow=underflow) as watched:
+    with watching(network, underflow=underflow, in_kernels=engine is not None) as watched:
         for batch_x, batch_y in _batches(x, y):
             check_input(batch_x, batch_y)
             if not batch_y.numel():
@@ -84,7 +91,7 @@ def gradient_sparsity(
             if attack is not None:
                 attack(batch_x, batch_y)
             else:
-                with input_gradient(network, bn=bn, precision=precision, engine=None) as gradient:
+                with input_gradient(network, bn=bn, precision=precision, engine=engine) as gradient:
                     at = batch_x.clone() if batch_x.is_inference() else batch_x
                     gradient(at, batch_y.to(torch.int64, copy=True))
             batches += 1
@@ -97,7 +104,11 @@ def gradient_sparsity(
             "attack made no backward pass through network; expected an attack on this very module, and samples that it "
             "attacks: some leave alone what is wrong without them."
         )
-    if watched.finite is not None and not bool(watched.finite):
+    finite = watched.settle()
+    if engine is not None and (uncounted := watched.uncounted()):
+        names = ", ".join([*uncounted[:3], *(("...",) if uncounted[3:] else ())])
+        raise ValueError(f"network has layers ({names}) that no engine computed and counted; expected engine=None.")
+    if not finite:
         raise ValueError(
             "gradients grow by more than 2^64 from the logits to a layer; expected less, or underflow=False."
         )

@@ -1,7 +1,7 @@
 """Is robustness real, or is the gradient masked? The usual checks in one call, and a sentence.
 
 Checks of Athalye et al. 2018 ("Obfuscated gradients give a false sense of security", section 3.1), Carlini et al. 2019
-("On evaluating adversarial robustness") and AutoAttack's flags, as far as FGSM, PGD and random noise can make them.
+("On evaluating adversarial robustness") and AutoAttack's flags, as far as FGSM, PGD, Square and noise can make them.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def verdict(
     surrogates: Sequence[tuple[str, float]] = SURROGATES,
     draws: int = 100,
     search_images: int = 16,
+    queries: int = 200,
     tolerance: float = 0.01,
     batch_size: int = 60,
     precision: str = "fp32",
@@ -79,8 +80,9 @@ def verdict(
     A check fails if what it finds speaks for a masked gradient: one step beats many; doubled steps still gain;
     a budget of 1, which allows any input, does not bring accuracy to 0; accuracy rises with eps, or does not fall from
     eps to 4 eps; noise fools a sample that PGD could not; a transferred or black-box attack beats PGD; a sample's
-    gradient is all zero; another surrogate, or gradients with the batch's statistics, beat the network's own; the
-    network answers differently when asked again, or answers with probabilities.
+    gradient is all zero; another surrogate, or gradients with the batch's statistics, beat the network's own; Square
+    beats PGD, or lowers the worst case of all before it by more than 0.2 % (AutoAttack's flag); the network answers
+    differently when asked again, or answers with probabilities.
 
     Args:
         network: from x to logits [B, classes]; attacked with frozen batch norm, and left as it was found.
@@ -90,10 +92,14 @@ def verdict(
         alpha: step of PGD; grows with the budget where that is varied.
         steps: iterations, at least 1.
         other: a network of its own training, e.g. with the other pooling, to transfer from; None leaves that out.
-        black_box: further attacks by name that use no gradient of `network`, e.g. Square: called with x and y.
+        black_box: further attacks by name that use no gradient of `network`, e.g. another library's: called with x and
+            y.
         surrogates: shapes and alphas that the attacker tries instead of the network's own.
-        draws: noises per sample in the random search, half uniform, half at the corners of the ball.
+        draws: noises per sample in the random search, half uniform, half at the corners of the ball; 100 are cheap, and
+            10,000 are what evaluations ask for.
         search_images: on how many of the samples that PGD leaves right.
+        queries: of Square for each sample, see attacks.square; 200 cost about as much as all other checks, 5000 are
+            AutoAttack's. 0 leaves it out.
         tolerance: differences of accuracy that count as none, 0.01 is one point.
         batch_size: samples per pass.
         precision: see nn.precision.
@@ -116,6 +122,7 @@ def verdict(
     bounds = (("steps", steps), ("draws", draws), ("search_images", search_images), ("batch_size", batch_size))
     for name, value in bounds:
         check.integer(name, value, at_least=1)
+    check.integer("queries", queries, at_least=0)
     for shape, width in surrogates:
         checked(Neuron(surrogate=shape, alpha=width))
     judge = Judge(network, x.detach(), y, eps, alpha, steps, tolerance, batch_size, precision, seed)
@@ -131,6 +138,7 @@ def verdict(
         yield from judge.black_boxes(black_box or {})
         yield judge.surrogates(surrogates)
         yield judge.statistics()
+        yield from judge.gradient_free(queries)
 
     for row in checks():
         rows.append(row)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from ..nn import IFNode, Junction, PhaseEncoder
+from ..nn import IFNode, Junction, PhaseEncoder, in_force
 from ..ops.attack_step import default_batch_axis
 from .tally import Tally
 
@@ -32,6 +32,7 @@ _KINDS = (
     (Junction, "junction"),
     (PhaseEncoder, "encoder"),
 )
+_COUNTED = ("convolution", "batch norm", "neuron", "junction", "max pool", "average pool")  # kinds of layers
 
 
 class Watched:
@@ -45,14 +46,14 @@ class Watched:
         T: time steps; None before the first pass, 1 where the network knows none.
     """
 
-    def __init__(self, network: nn.Module, underflow: bool):
-        self.network, self.underflow = network, underflow
+    def __init__(self, network: nn.Module, underflow: bool, in_kernels: bool):
+        self.network, self.underflow, self.in_kernels = network, underflow, in_kernels
+        self.names = {id(module): name for name, module in leaves(network)}
         self.kinds = {NETWORK: "network"} | {name: kind_of(module) for name, module in leaves(network)}
         self.sides: dict[str, tuple[Tally, Tally]] = {}
         self.passes = self.samples = 0
         self.T: int | None = None
         self.y: torch.Tensor | None = None
-        self.finite: torch.Tensor | None = None
         self._again, self._called, self._x = False, {}, None
 
     def labelled(self, y: torch.Tensor) -> None:
@@ -66,9 +67,58 @@ class Watched:
             self.network.register_forward_hook(self._after),
         ]
         for name, module in leaves(self.network):
+            if self.in_kernels and self.kinds[name] in _COUNTED:
+                continue
             handles.append(module.register_forward_hook(self._calling(name)))
             handles.append(module.register_full_backward_hook(self._seeing(name)))
         return handles
+
+    def layer(self, conv, norm, neuron, junction, T: int):
+        """See nn.in_force.Counting."""
+        junction = junction if isinstance(junction, nn.Module) else None
+        charges = junction is not None and junction.kind == "current"
+        order = (conv, norm, junction, neuron) if charges else (conv, norm, neuron, junction)
+        parts = [part for part in order if part is not None]
+        names = [self._call(part, T) for part in parts]
+
+        def take(output, behind_norm, product, at_input):
+            joined = behind_norm if charges else output
+            sides = {conv: ([at_input], [product]), norm: ([product], [behind_norm]), neuron: ([behind_norm], [output])}
+            sides[junction] = ([joined, joined], [joined])
+            for name, part in zip(names, parts, strict=True):
+                for tally, counts in zip(self.sides[name], sides[part], strict=True):
+                    if counts[0] is not None:
+                        tally.take_counts(counts, self._again)
+
+        return take
+
+    def around(self, module, x_seq, compute):
+        """See nn.in_force.Counting."""
+        name = self._call(module, x_seq.shape[0])
+        x_seq = x_seq.view_as(x_seq)
+        out = compute(x_seq)
+        for side, tensor in enumerate((x_seq, out)):
+            if tensor.requires_grad:
+                tensor.register_hook(lambda grad, side=side: self._take(name, side, (grad,)))
+        return out
+
+    def _call(self, module: nn.Module, T: int) -> str:
+        name = self.names[id(module)]
+        self._called[name] = None
+        self._T = self._T or T
+        return name
+
+    def uncounted(self) -> list[str]:
+        """Return the layers whose gradients should have been counted in kernels and were not."""
+        counted = {name for name, (_, output) in self.sides.items() if output.samples}
+        return [name for name, _ in leaves(self.network) if self.kinds[name] in _COUNTED and name not in counted]
+
+    def settle(self) -> bool:
+        """Bring all tallies up to date; return whether all numbers were finite."""
+        tallies = [tally for sides in self.sides.values() for tally in sides]
+        for tally in tallies:
+            tally.settle()
+        return all(bool(tally.finite) for tally in tallies if tally.finite is not None)
 
     def forget(self) -> None:
         """Let go of the last pass's tensors."""
@@ -100,7 +150,8 @@ class Watched:
             raise ValueError(f"x has batches of {self.T} and of {T} time steps, expected the same everywhere.")
         self.T = T
         for name in self._called:
-            self.sides.setdefault(name, (Tally(T), Tally(T)))
+            exact = not self.in_kernels
+            self.sides.setdefault(name, (Tally(T, exact), Tally(T, exact)))
         # the hook holds what lies before it in the graph, and nothing that holds the hook: no cycle keeps a batch alive
         inner, values, x = torch.autograd.graph.get_gradient_edge(logits), logits.detach(), self._x
         logits = logits.view_as(logits)
@@ -113,9 +164,8 @@ class Watched:
             self._again = True
             try:
                 enlarged = enlarge(exact(grad, logits, self.y)).to(grad.dtype)
-                self._retake(NETWORK, 1, (enlarged,))
-                (at_x,) = torch.autograd.grad(inner, x, enlarged, retain_graph=True)
-                self._retake(NETWORK, 0, (at_x,))
+                self._take(NETWORK, 1, (enlarged,))
+                torch.autograd.grad(inner, x, enlarged, retain_graph=True)
             finally:
                 self._again = False
         self.passes, self.samples = self.passes + 1, self.samples + self._B
@@ -123,35 +173,32 @@ class Watched:
 
     def _seeing(self, name):
         def seen(module, grad_input, grad_output):
-            take = self._retake if self._again else self._take
             for side, gradients in enumerate((grad_input, grad_output)):
                 there = [gradient for gradient in gradients if gradient is not None]
                 if there:
-                    take(name, side, there)
+                    self._take(name, side, there)
 
         return seen
 
     def _take(self, name, side, gradients):
-        if not self._again:
-            self.sides[name][side].take(gradients, self._B)
-
-    def _retake(self, name, side, gradients):
-        finite = self.sides[name][side].take_again(gradients, self._B)
-        self.finite = finite if self.finite is None else self.finite & finite
+        self.sides[name][side].take(gradients, self._B, self._again)
 
 
 @contextlib.contextmanager
-def watching(network: nn.Module, *, underflow: bool = True) -> Iterator[Watched]:
+def watching(network: nn.Module, *, underflow: bool = True, in_kernels: bool = False) -> Iterator[Watched]:
     """Watch every backward pass through `network` inside the block, and yield what was seen.
 
     Args:
         network: whose leaves are watched; a neuron with its surrogate inside counts as a leaf.
         underflow: go through every pass once more with larger numbers, to tell underflow from structure.
+        in_kernels: leave the layers that the engine computes to it, which counts their gradients as it writes them; all
+            others have hooks.
     """
-    watched = Watched(network, underflow)
+    watched = Watched(network, underflow, in_kernels)
     handles = watched.hooks()
     try:
-        yield watched
+        with in_force.counted_by(watched) if in_kernels else contextlib.nullcontext():
+            yield watched
     finally:
         for handle in handles:
             handle.remove()

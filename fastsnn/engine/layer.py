@@ -9,6 +9,8 @@ gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -16,8 +18,9 @@ from ..nn import IFNode
 from ..nn.layers import charged
 from ..nn.norms import follow, running_affine, uses_batch_statistics
 from ..ops.differentiable_once import differentiable_once
-from ..ops.integrate_fire import backward, forward
+from ..ops.integrate_fire import backward, backward_counted, forward
 from ..ops.norm_fire import Normed, fire
+from ..ops.tally import Counts, count
 from .forms import Form
 
 
@@ -43,10 +46,19 @@ class PreparedLayer:
         self.drifts = norm is not None and uses_batch_statistics(norm)
         self.affine = (None, None) if norm is None or self.drifts else running_affine(norm)
 
-    def __call__(self, x_seq: torch.Tensor, residual: torch.Tensor | None, junction: str | None) -> torch.Tensor:
-        """[T, B, C, H, W] -> [T, B, planes, h, w]; see nn.spiking_layer."""
+    def __call__(
+        self,
+        x_seq: torch.Tensor,
+        residual: torch.Tensor | None,
+        junction: str | None,
+        take_counts: Callable[..., None] | None = None,
+    ) -> torch.Tensor:
+        """[T, B, C, H, W] -> [T, B, planes, h, w]; see nn.spiking_layer, and in_force for what takes counts."""
+        if take_counts is not None and (self.drifts or junction not in (None, "add", "current")):
+            what = "norms with the batch's statistics" if self.drifts else f"the junction {junction!r}"
+            raise ValueError(f"gradients are not counted inside layers with {what}; expected engine=None.")
         norm = (None, None) if self.norm is None else (self.norm.weight, self.norm.bias)
-        return _Layer.apply(x_seq, residual, self.conv.weight, self.conv.bias, *norm, junction, self)
+        return _Layer.apply(x_seq, residual, self.conv.weight, self.conv.bias, *norm, junction, self, take_counts)
 
     def fire(self, current: torch.Tensor, residual: torch.Tensor | None, junction: str | None):
         """Return the output of the layer, its neurons' input, and the batch's norm (None: there is none)."""
@@ -97,6 +109,18 @@ class PreparedLayer:
         scale = self.affine[0]
         return grad if scale is None else grad * _channels(scale), None, None, grad_residual
 
+    def unfire_counted(self, grad_out: torch.Tensor, charge, junction) -> tuple[tuple, tuple[Counts, ...]]:
+        """Return what `unfire` does, and the counts of the gradient at the output, and behind and before the norm."""
+        if self.neuron is not None and junction != "current":
+            grad, counts = backward_counted(grad_out, charge, *self.affine, self.neuron)
+            return (grad, None, None, grad_out if junction == "add" else None), counts
+        at_charge = grad_out
+        if self.neuron is not None:
+            at_charge, _, _ = backward(grad_out.to(charge.dtype), charge, None, None, None, None, None, self.neuron)
+        grad = at_charge if self.affine[0] is None else at_charge * _channels(self.affine[0])
+        counts = tuple(count(gradient, *grad_out.shape[:2]) for gradient in (grad_out, at_charge, grad))
+        return (grad, None, None, at_charge if junction == "current" else None), counts
+
     def _normed(self, current: torch.Tensor, batch: Normed | None) -> torch.Tensor:
         scale, shift = self.affine if batch is None else (batch.scale, batch.shift)
         return current if scale is None else torch.addcmul(_channels(shift), current, _channels(scale))
@@ -104,13 +128,13 @@ class PreparedLayer:
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x_seq, residual, weight, bias, norm_weight, norm_bias, junction, layer):
+    def forward(ctx, x_seq, residual, weight, bias, norm_weight, norm_bias, junction, layer, take_counts):
         frames = _frames(x_seq, layer.dtype)
         current = _sequence(layer.form.forward(frames), x_seq)
         if residual is not None:
             residual = residual.to(current.dtype)
         out, charge, ctx.batch = layer.fire(current, residual, junction)
-        ctx.layer, ctx.junction, ctx.dtype = layer, junction, x_seq.dtype
+        ctx.layer, ctx.junction, ctx.dtype, ctx.take_counts = layer, junction, x_seq.dtype, take_counts
         ctx.save_for_backward(
             charge if layer.neuron is not None else None,
             current if ctx.batch is not None and charge is not current else None,
@@ -123,12 +147,18 @@ class _Layer(torch.autograd.Function):
     def backward(ctx, grad_out):
         *kept, frames = ctx.saved_tensors
         layer, needs = ctx.layer, ctx.needs_input_grad
-        gradients = layer.unfire(grad_out, *kept, ctx.junction, ctx.batch)
+        counts = None
+        if ctx.take_counts is None:
+            gradients = layer.unfire(grad_out, *kept, ctx.junction, ctx.batch)
+        else:
+            gradients, counts = layer.unfire_counted(grad_out, kept[0], ctx.junction)
         grad_current, grad_norm_weight, grad_norm_bias, grad_residual = gradients
         grad_frames = _frames(grad_current, layer.dtype)
         grad_x = grad_weight = grad_bias = None
         if needs[0]:
             grad_x = _sequence(layer.form.backward(grad_frames), grad_out).to(ctx.dtype)
+        if counts is not None:
+            ctx.take_counts(*counts, None if grad_x is None else count(grad_x, *grad_out.shape[:2]))
         if needs[2]:
             grad_weight = layer.form.weight_gradient(layer.conv, frames, grad_frames)
         if needs[3]:
@@ -139,7 +169,7 @@ class _Layer(torch.autograd.Function):
         )
         recorded = torch.empty(0, requires_grad=True)  # stands for x_seq, which nobody keeps
         gradients = (grad_x, grad_residual, grad_weight, grad_bias, grad_norm_weight, grad_norm_bias)
-        return *differentiable_once("a prepared layer", gradients, grad_out, recorded), None, None
+        return *differentiable_once("a prepared layer", gradients, grad_out, recorded), None, None, None
 
 
 def _channels(values: torch.Tensor) -> torch.Tensor:

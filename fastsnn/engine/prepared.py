@@ -150,7 +150,7 @@ class Prepared:
             rows.append(Layer(name, (C, H, W), short, chosen.form.name, chosen.why, milliseconds))
         return Explanation(rows)
 
-    def _compute(self, conv, norm, neuron, x_seq, residual, junction, spikes):
+    def _compute(self, conv, norm, neuron, x_seq, residual, junction, spikes, take_counts=None):
         """Compute a spiking layer, or return None where no form fits; see nn.spiking_layer."""
         linear = type(conv) is nn.Linear
         if not (linear or type(conv) is nn.Conv2d) or not x_seq.numel():
@@ -194,7 +194,7 @@ class Prepared:
         if constants not in chosen.layers:
             with torch.no_grad():
                 chosen.layers[constants] = PreparedLayer(chosen.form, conv, norm, neuron, dtypes[0])
-        return chosen.layers[constants](x_seq, residual, junction)
+        return chosen.layers[constants](x_seq, residual, junction, take_counts)
 
     def _choose(self, conv, shape, dtypes, measure: bool) -> tuple[Form | None, str]:
         """Return the form for a layer and why, by the rule or by measurement; None where none fits."""

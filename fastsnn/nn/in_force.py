@@ -8,12 +8,31 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Protocol
 
 import torch
+from torch import nn
 
-# (conv, norm, neuron, x_seq, residual, junction, spikes) -> the layer's output; None: compute it yourself
+# (conv, norm, neuron, x_seq, residual, junction, spikes, take_counts) -> the layer's output; None: compute it yourself
 Compute = Callable[..., torch.Tensor | None]
+
+
+class Counting(Protocol):
+    """Who has gradients counted where they are computed: analysis.gradient_sparsity."""
+
+    def layer(self, conv, norm, neuron, junction, T: int) -> Callable[..., None]:
+        """Hear of a spiking layer that an engine computes, with parts of None where it has none.
+
+        Return what is called in each backward pass through it, with the Counts of the gradient at its output, behind
+        its norm, in front of it, and at its input (None: not asked for).
+        """
+
+    def around(self, module: nn.Module, x_seq: torch.Tensor, compute: Callable) -> torch.Tensor:
+        """Return compute(x_seq), what the module computes, and see the gradients at both."""
+
+
 _compute: ContextVar[Compute | None] = ContextVar("fastsnn_compute", default=None)
+_counting: ContextVar[Counting | None] = ContextVar("fastsnn_counting", default=None)
 
 
 @contextlib.contextmanager
@@ -29,3 +48,18 @@ def computed_by(compute: Compute) -> Iterator[None]:
 def engine() -> Compute | None:
     """Return the function in force, or None."""
     return _compute.get()
+
+
+@contextlib.contextmanager
+def counted_by(counting: Counting) -> Iterator[None]:
+    """Let engines tell `counting` of every layer inside the block, and give it the counts of its gradients."""
+    token = _counting.set(counting)
+    try:
+        yield
+    finally:
+        _counting.reset(token)
+
+
+def counting() -> Counting | None:
+    """Return the function in force, or None."""
+    return _counting.get()

@@ -76,7 +76,9 @@ def spiking_layer(
     """
     compute, parts = in_force.engine(), [part for part in (conv, norm, neuron, junction) if isinstance(part, nn.Module)]
     if compute is not None and current() != "reference" and not any(map(is_watched, parts)):
-        out = compute(conv, norm, neuron, x_seq, residual, _kind(junction), spikes)
+        counting = in_force.counting()
+        take = None if counting is None else counting.layer(conv, norm, neuron, junction, x_seq.shape[0])
+        out = compute(conv, norm, neuron, x_seq, residual, _kind(junction), spikes, take)
         if out is not None:
             return out
     return norm_fire(norm, neuron, product(conv, x_seq, spikes=spikes), residual, junction)
@@ -101,6 +103,13 @@ def stored(spikes: torch.Tensor) -> torch.Tensor:
 
 def pooled(pool: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     """Apply a pool to every step [T, B, C, H, W], where possible by a kernel that keeps little for the gradient."""
+    counting = in_force.counting()
+    if counting is not None and isinstance(pool, (nn.MaxPool2d, nn.AvgPool2d)):
+        return counting.around(pool, x_seq, lambda x_seq: _pooled(pool, x_seq))
+    return _pooled(pool, x_seq)
+
+
+def _pooled(pool: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     window = _window(pool) if type(pool) in (nn.MaxPool2d, nn.AvgPool2d) else None
     if window is None or current() == "reference" or is_watched(pool) or not fits(x_seq, window):
         return over_time(pool, x_seq)

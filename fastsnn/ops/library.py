@@ -24,7 +24,7 @@ class IntegrateFireArguments(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("x", "v_init", "scale", "shift", "residual", "out")),
         *((name, c_void_p) for name in ("grad_out", "grad_x", "grad_v_init", "grad_residual", "notes", "tally")),
-        *((name, c_int64) for name in ("steps", "neurons", "channels", "channel_inner")),
+        *((name, c_int64) for name in ("steps", "neurons", "channels", "channel_inner", "samples")),
         ("alpha", c_double),
         *((name, c_float) for name in ("v_threshold", "v_reset", "tau")),
         *((name, c_int32) for name in ("storage", "charge", "junction", "surrogate")),
@@ -132,6 +132,12 @@ class PoolArguments(ctypes.Structure):
     ]
 
 
+class TallyArguments(ctypes.Structure):
+    """`struct Tally` of arguments.h."""
+
+    _fields_ = [("x", c_void_p), ("out", c_void_p), ("rows", c_int64), ("numbers", c_int64)]
+
+
 _KERNELS = {
     "integrate_fire_forward": IntegrateFireArguments,
     "integrate_fire_backward": IntegrateFireArguments,
@@ -151,6 +157,7 @@ _KERNELS = {
     "fingerprint": FingerprintArguments,
     "pool_forward": PoolArguments,
     "pool_backward": PoolArguments,
+    "tally": TallyArguments,
 }
 
 

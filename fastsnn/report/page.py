@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import files
-from ..sweep import Ledger
+from ..sweep.judged import JudgedLedger
 from ..sweep.report import named, shared
 from ..sweep.weights import CorruptWeightsError
 from . import pictures, tables
@@ -40,7 +40,7 @@ def write(runs: Sequence[Path], folder: Path, *, with_pictures: bool = True) -> 
     runs = list({run.resolve(): run for run in runs}.values())
     sections = []
     for run in runs:
-        with Ledger.read(run) as ledger:
+        with JudgedLedger.read(run) as ledger:
             sections.append(_section(run, ledger, with_pictures))
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     paths = []
@@ -67,7 +67,7 @@ def _labels(runs: Sequence[Path]) -> list[str]:
     return ["-".join([*(name.strip("/") for name in part[-depth:]), ""]) for part in parts]
 
 
-def _section(run: Path, ledger: Ledger, with_pictures: bool) -> tuple[dict[str, Any], dict[str, Figure]]:
+def _section(run: Path, ledger: JudgedLedger, with_pictures: bool) -> tuple[dict[str, Any], dict[str, Figure]]:
     rows = ledger.results()
     section = {
         "name": str(run),

@@ -7,16 +7,19 @@ from typing import Any
 
 from ..sweep import Ledger
 from ..sweep.figure import COLOURS, wilson
+from ..sweep.judged import JudgedLedger
 from ..sweep.report import ATTACK, Row, attack_name, differing, differs, has, named, shared, written
 from . import published
 
 _TOLD = ("data", "model", "pool", "attack", "steps", "seed")  # by the columns that the table of poolings always has
+_NAMED = ("data", "model", "pool", "attack", "seed")  # by the title of a verdict, or of no importance to it
 Table = dict[str, Any]  # title, note, head and lines, as the page takes them
 
 
-def all_of_them(ledger: Ledger, rows: Sequence[Row]) -> list[Table]:
+def all_of_them(ledger: JudgedLedger, rows: Sequence[Row]) -> list[Table]:
     """Return the tables of a ledger's results, of which there is at least one."""
-    return [poolings(rows), worst_case(ledger, rows), _every_cell(rows), throughput(rows, ledger.runs())]
+    about = [poolings(rows), worst_case(ledger, rows), *verdicts(ledger, rows)]
+    return [*about, _every_cell(rows), throughput(rows, ledger.runs())]
 
 
 def poolings(rows: Sequence[Row]) -> Table:
@@ -74,6 +77,22 @@ def worst_case(ledger: Ledger, rows: Sequence[Row]) -> Table:
     )
     head = ["data", "network", "pool", *names, "bn", "eps/255", "attacks", "images", "accuracy %", "interval"]
     return _table("Worst case over attacks, image by image", note, head, lines)
+
+
+def verdicts(ledger: JudgedLedger, rows: Sequence[Row]) -> list[Table]:
+    """Return a table for each verdict of `fastsnn verdict`: its checks, and the conclusion as a note."""
+    names = [name for name in differing(rows) if name not in ATTACK and name not in _NAMED]
+    rows_of, found = {row["network"]: row for row in rows}, []
+    for one in ledger.verdicts():
+        row = rows_of[one["network"]]
+        others = named({name: row[name] for name in names})
+        title = f"Masked gradients? {row['data']}, {row['model']}, {row['pool']} pooling, seed {row['seed']}"
+        title += f", {others}" if others else ""
+        how = f"{one['images']} images, PGD-{one['steps']} with alpha {one['alpha']:g}, frozen statistics"
+        note = f"{one['conclusion']} {how}, run {one['run']}."
+        lines = [[name, result, seen] for name, seen, result in one["checks"]]
+        found.append(_table(title, note, ["check", "result", "seen"], lines))
+    return found
 
 
 def _every_cell(rows: Sequence[Row]) -> Table:

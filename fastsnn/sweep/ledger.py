@@ -8,6 +8,7 @@ again by a hash of everything that determines its result.
     cells     a network x attack x bn x surrogate x steps x restarts x eps, and how many images stayed right
     samples   a cell's images: right without and under attack, whether the gradient was zero, the size of the change
     plans     which cells the plan of a finished run asked for, whichever run computed them
+    verdicts  whether a network's gradient is masked, where somebody asked; see judged.py
     results   a view for people and pandas: a line per cell, with its network and all that it was made with
 """
 
@@ -171,7 +172,7 @@ class Ledger:
 
     def finish_run(self, run: int, cells: Sequence[int]) -> None:
         """Note that a run came to its end, and which cells its plan asked for."""
-        with _told(self.file), self._transaction():
+        with self._transaction():
             self._connection.executemany("INSERT INTO plans VALUES (?, ?)", [(run, cell) for cell in cells])
             self._connection.execute("UPDATE runs SET finished = ? WHERE id = ?", (_now(), run))
 
@@ -209,7 +210,7 @@ class Ledger:
         Raises:
             LedgerError: the disk is full, or the file cannot be written to.
         """
-        with _told(self.file), self._transaction():
+        with self._transaction():
             network_id = self._network(network, training, weights)
             for (cell, cell_hash, determined_by), outcome in zip(cells, outcomes, strict=True):
                 self._cell(run, network_id, cell, cell_hash, determined_by, outcome, seconds)
@@ -265,14 +266,15 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:  # also Ctrl-C
-            if self._connection.in_transaction:  # a full disk may have ended it already
-                self._connection.execute("ROLLBACK")
-            raise
+        with _told(self.file):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:  # also Ctrl-C
+                if self._connection.in_transaction:  # a full disk may have ended it already
+                    self._connection.execute("ROLLBACK")
+                raise
 
     def _network(self, network: Network, training: dict, weights: str) -> int:
         description = _canonical(training)

@@ -33,16 +33,19 @@ class Measured(NamedTuple):
     sparsity: Sparsity
 
 
-def check_single(settings: Settings) -> None:
+def check_single(settings: Settings, *, fused: bool = False) -> None:
     """Refuse settings that ask for several attacks: their gradients would be mixed.
 
     Raises:
-        ValueError: eps, steps or bn has more than one value; settings.images asks for more images than there are.
+        ValueError: eps, steps or bn has more than one value; bn is not "frozen" with fused layers; settings.images asks
+            for more images than there are.
     """
     for name in ("eps", "steps", "bn"):
         values = getattr(settings, name)
         if len(values) > 1:
             raise ValueError(f"{name} is {', '.join(map(str, values))}, expected one value.")
+    if fused and settings.bn != ("frozen",):
+        raise ValueError(f"bn is {settings.bn[0]!r}, but fused layers count with frozen statistics only.")
     for name in settings.data:
         available = len(inputs.load(settings, name, "test"))
         if settings.images is not None and settings.images > available:
@@ -50,7 +53,13 @@ def check_single(settings: Settings) -> None:
 
 
 def measure(
-    settings: Settings, attack: str, progress: Silent, *, per_step: bool = False, retrain: bool = False
+    settings: Settings,
+    attack: str,
+    progress: Silent,
+    *,
+    per_step: bool = False,
+    retrain: bool = False,
+    fused: bool = False,
 ) -> Iterator[Measured]:
     """Yield, network by network, the gradient's zeros and norms at every layer over all test images.
 
@@ -61,6 +70,7 @@ def measure(
         progress: hears of every batch.
         per_step: also a row for each time step.
         retrain: train even where the cache has the weights.
+        fused: count inside the engine's layers; see analysis.gradient_sparsity.
 
     Raises:
         ValueError: attack is unknown, or settings ask for several; see check_single.
@@ -68,7 +78,7 @@ def measure(
         FloatingPointError: training diverged.
     """
     check.one_of("attack", attack, ATTACKS)
-    check_single(settings)
+    check_single(settings, fused=fused)
     device = plan.device(settings.device)
     for network in plan.networks(settings):
         train_set = inputs.load(settings, network.data, "train")
@@ -77,6 +87,7 @@ def measure(
         progress.start(f"{network}: gradients", len(test_set))
         crafted = None if attack == "none" else _attack(settings, network, net, attack, device)
         how = {"bn": settings.bn[0], "per_step": per_step, "on_batch": progress.advance}
+        how["engine"] = "auto" if fused else None
         found = analysis.gradient_sparsity(net, _batches(settings, network, test_set, device), attack=crafted, **how)
         progress.finish(f"{100 * found[0].zeros_in:.2f} % zeros at the input")
         yield Measured(network, found)

@@ -397,3 +397,70 @@ def test_underflow_of_a_softmax_is_told_though_the_whole_batch_is_saturated():
         net[1].weight.copy_(torch.diag(torch.tensor([200.0, 1.0, 1.0])))
     row = gradient_sparsity(net, torch.tensor([[[[1.0, 0.5, 0.5]]]]), torch.tensor([0]))[-1]
     assert row.zeros_out == 1.0 and row.structural_out < 1.0
+
+
+def assert_close(found, expected):
+    """The same rows, the same zeros; norms within float32's sums through a whole network."""
+    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    assert (found.samples, found.passes) == (expected.samples, expected.passes)
+    for row, other in zip(found, expected, strict=True):
+        assert row[3:7] == pytest.approx(other[3:7], abs=0, rel=0, nan_ok=True), row[:3]
+        assert row[7:] == pytest.approx(other[7:], rel=1e-4, nan_ok=True), row[:3]
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_the_engine_counts_what_hooks_see_on_the_plain_network(pool):
+    net, (x, y) = settled(pool=pool, width=4), batch(T, B)
+    expected = gradient_sparsity(net, x, y, per_step=True)
+    assert_close(gradient_sparsity(net, x, y, per_step=True, engine="auto"), expected)
+    assert {row.kind for row in expected} >= {"convolution", "batch norm", "neuron", "junction", "linear"}
+
+
+def test_the_engine_counts_over_the_steps_of_an_attack_and_batches_of_any_size():
+    net, (x, y) = settled(width=4), batch(T, 3)
+    attack = attacks.PGD(net, eps=0.1, alpha=0.05, steps=2, random_start=False)
+    parts = list(zip(x.split(2, 1), y.split(2), strict=True))
+    expected = gradient_sparsity(
+        net, parts, attack=partial(attacks.pgd, net, eps=0.1, alpha=0.05, steps=2, random_start=False, engine=None)
+    )
+    assert_close(gradient_sparsity(net, parts, attack=attack, engine="auto"), expected)
+    assert expected.samples == 6 and expected.passes == 4
+
+
+def test_the_engine_counts_junctions_that_join_the_current_and_leaves_the_network_fused():
+    torch.manual_seed(0)
+    net, (x, y) = fastsnn.models.spiking_resnet18(width=4), batch(T, B)
+    for seed in range(5):
+        net(batch(T, B=8, seed=seed)[0])
+    net.eval()
+    assert_close(gradient_sparsity(net, x, y, engine="auto"), gradient_sparsity(net, x, y))
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(net.conv1), "forward", lambda *_: seen.append(1))
+        gradient_sparsity(net, x, y, engine="auto")
+    assert not seen, "no convolution ran as a module"
+
+
+def test_underflow_is_told_in_kernels_too():
+    net, (x, y) = settled(width=4), batch(T, B)
+    with torch.no_grad():
+        net.fc.weight.mul_(1e-42)
+    expected, found = gradient_sparsity(net, x, y), gradient_sparsity(net, x, y, engine="auto")
+    (row,) = (row for row in found if row.layer == "layer4.1.conv2")
+    (other,) = (row for row in expected if row.layer == "layer4.1.conv2")
+    assert row.zeros_out > row.structural_out == other.structural_out
+
+
+def test_what_cannot_be_counted_in_kernels_is_refused():
+    net, (x, y) = settled(width=4), batch(T, B)
+    with pytest.raises(ValueError, match="bn is 'drift' with engine='auto'"):
+        gradient_sparsity(net, x, y, engine="auto", bn="drift")
+    with pytest.raises(ValueError, match="norms with the batch's statistics; expected engine=None"):
+        gradient_sparsity(net, x, y, engine="auto", attack=partial(attacks.fgsm, net, eps=0.1, bn="batch"))
+    with pytest.raises(ValueError, match=r"layers \(conv1, bn1, sn1, \.\.\.\) that no engine computed"):
+        gradient_sparsity(net, x, y, engine="auto", attack=partial(attacks.fgsm, net, eps=0.1, engine=None))
+    other = fastsnn.models.sew_resnet18(width=4, cnf="IAND").eval()
+    with pytest.raises(ValueError, match="the junction 'iand'; expected engine=None"):
+        gradient_sparsity(other, x, y, engine="auto")
+    with pytest.raises(ValueError, match="engine is 'best'"):
+        gradient_sparsity(net, x, y, engine="best")

@@ -10,7 +10,7 @@ from ..attacks.networks import settled
 from ..spikingjelly_networks import batch
 
 EPS = 0.0625
-HOW = {"eps": EPS, "alpha": 0.03125, "steps": 3, "draws": 20, "search_images": 8}
+HOW = {"eps": EPS, "alpha": 0.03125, "steps": 3, "draws": 20, "search_images": 8, "queries": 30}
 
 
 class Linear(nn.Module):
@@ -38,7 +38,7 @@ def results(found):
 def test_an_honest_gradient_passes_every_check_that_can_be_made():
     told = []
     found = verdict(Linear(), *pictures(), **HOW, on_check=told.append)
-    assert told == list(found) and len(found) == 12
+    assert told == list(found) and len(found) == 14
     assert {row.check for row in found if row.result == "not run"} == {
         "white box beats transfer",
         "no other surrogate is better",
@@ -47,12 +47,12 @@ def test_an_honest_gradient_passes_every_check_that_can_be_made():
     assert not [row for row in found if row.result == "fail"], found
     assert found.pgd == found.worst == 2 / 5, "margins of 0.1 and 0.3 are beyond 0.0625"
     assert found.conclusion == (
-        "No sign of masked gradients in 9 checks: "
+        "No sign of masked gradients in 11 checks: "
         "at eps = 15.9375/255 PGD leaves 40.0% right, all attacks together 40.0%."
     )
     lines = str(found).splitlines()
     assert (
-        len(lines) == 1 + 12 + 1 and lines[0].split() == ["check", "result", "seen"] and lines[-1] == found.conclusion
+        len(lines) == 1 + 14 + 1 and lines[0].split() == ["check", "result", "seen"] and lines[-1] == found.conclusion
     )
 
 
@@ -69,10 +69,11 @@ def test_a_gradient_that_points_the_wrong_way_is_found_out():
         "eps = 1 reaches 0 %",
         "noise finds nothing that PGD missed",
         "white box beats transfer",
+        "white box beats Square",
     }
     assert found.pgd == 1 and found.worst == 2 / 5, "the transferred attack finds what there is"
     assert found.conclusion.startswith(
-        "The gradient is masked, or the attack too weak: 4 of 10 checks failed (a larger eps is stronger;"
+        "The gradient is masked, or the attack too weak: 5 of 12 checks failed (a larger eps is stronger;"
     )
 
 
@@ -95,6 +96,25 @@ def test_one_step_that_beats_many_and_doubled_steps_that_gain_are_found():
     assert results(verdict(Stair(), *pictures(), **HOW))["one step does not beat many"] == "fail"
     slow = {**HOW, "alpha": EPS / 8, "steps": 2}
     assert results(verdict(Linear(), *pictures([0.021] * 8), **slow))["twice the steps gain nothing"] == "fail"
+
+
+def test_square_is_the_attack_of_that_name_and_finds_what_no_gradient_shows():
+    x, y = pictures()
+    found = verdict(Linear(backwards), x, y, **HOW, batch_size=2, seed=3)
+    assert results(found)["white box beats Square"] == results(found)["Square adds nothing"] == "fail"
+    seeds = torch.randint(2**63 - 1, (len(y),), generator=torch.Generator().manual_seed(3)).tolist()
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    adv = attacks.square(Linear(), x, y, eps=EPS, n_queries=30, generator=generators)
+    left = (Linear()(adv).argmax(1) == y).double().mean()
+    seen = next(row.seen for row in found if row.check == "white box beats Square")
+    assert left < 1 and seen == f"PGD leaves 100.0%, 30 queries {left:.1%}"
+
+
+def test_square_can_be_left_out_and_needs_pictures():
+    without = results(verdict(Linear(), *pictures(), **{**HOW, "queries": 0}))
+    flat = results(verdict(Linear(), pictures()[0].flatten(1), pictures()[1], **HOW))
+    for found in (without, flat):
+        assert found["white box beats Square"] == found["Square adds nothing"] == "not run"
 
 
 def test_black_box_attacks_are_brought_into_the_ball_and_count():
@@ -123,7 +143,9 @@ def test_a_spiking_network_with_a_narrow_surrogate_is_found_out_and_left_as_it_w
             module.neuron = module.neuron._replace(surrogate="rectangle", alpha=1e4)  # hardly ever not 0
     net.train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = verdict(net, x, y, eps=0.2, alpha=0.07, steps=6, draws=2, search_images=2, surrogates=(("atan", 2.0),))
+    found = verdict(
+        net, x, y, eps=0.2, alpha=0.07, steps=6, draws=2, search_images=2, queries=2, surrogates=(("atan", 2.0),)
+    )
     assert results(found)["no other surrogate is better"] == "fail"
     assert results(found)["no other batch-norm mode is better"] in ("pass", "fail")
     assert found.worst < found.pgd
@@ -133,7 +155,7 @@ def test_a_spiking_network_with_a_narrow_surrogate_is_found_out_and_left_as_it_w
 
 def test_the_attack_is_pgd_as_it_stands():
     net, (x, y) = settled(), batch(T=3, B=7)
-    found = verdict(net, x, y, eps=0.05, alpha=0.02, steps=2, draws=1, surrogates=(), batch_size=3, seed=5)
+    found = verdict(net, x, y, eps=0.05, alpha=0.02, steps=2, draws=1, queries=0, surrogates=(), batch_size=3, seed=5)
     draw = torch.Generator().manual_seed(5)
     how = {"eps": 0.05, "alpha": 0.02, "steps": 2, "generator": draw}
     adv = torch.cat([attacks.pgd(net, *part, **how) for part in zip(x.split(3, 1), y.split(3), strict=True)], 1)
@@ -158,6 +180,7 @@ def test_another_surrogate_changes_gradients_and_no_outputs():
         ({"alpha": 0}, "alpha is 0"),
         ({"steps": 0}, "steps is 0"),
         ({"draws": 0}, "draws is 0"),
+        ({"queries": -1}, "queries is -1"),
         ({"tolerance": -1}, "tolerance is -1"),
         ({"surrogates": (("atn", 2.0),)}, "Did you mean 'atan'"),
         ({"x": torch.rand(0, 1, 4, 4), "y": torch.zeros(0).long()}, "no sample"),

@@ -23,19 +23,21 @@ def forward(run, x_seq, v_init, scale, shift, residual, junction, neuron: Neuron
     return out
 
 
-def backward(run, grad_out, x_seq, v_init, scale, shift, residual, junction, neuron, through_affine, notes, tally):
-    """See reference.backward; `notes` and `tally` are what csrc/arguments.h says, or None."""
+def backward(
+    run, grad_out, x_seq, v_init, scale, shift, residual, junction, neuron, through_affine, notes, tally, samples=0
+):
+    """See reference.backward; `notes`, `tally` and `samples` are what csrc/arguments.h says, or None and 0."""
     grad_x = torch.empty_like(x_seq)
     grad_v_init = None if v_init is None else torch.empty_like(x_seq[0], dtype=torch.float32)
     grad_residual = None if junction in (None, "add") else torch.empty_like(x_seq)
     if x_seq.numel():
         inputs = aligned(x_seq, v_init, scale, shift, residual)
         outputs = (None, layout.like(grad_out, x_seq), grad_x, grad_v_init, grad_residual, notes, tally)
-        run("backward", _arguments(inputs, outputs, junction, neuron, through_affine))
+        run("backward", _arguments(inputs, outputs, junction, neuron, through_affine, samples))
     return grad_x, grad_v_init, grad_residual
 
 
-def _arguments(inputs, outputs, junction, neuron, through_affine):
+def _arguments(inputs, outputs, junction, neuron, through_affine, samples=0):
     x_seq, _, scale, _, _ = inputs
     tensors = (*inputs, *outputs, *(None for _ in range(7 - len(outputs))))
     return library.IntegrateFireArguments(
@@ -44,6 +46,7 @@ def _arguments(inputs, outputs, junction, neuron, through_affine):
         x_seq.numel() // x_seq.shape[0],  # neurons
         1 if scale is None else scale.numel(),  # channels
         1 if scale is None else layout.channel_inner(x_seq),
+        samples,
         neuron.alpha,
         neuron.v_threshold,
         neuron.v_rest,

@@ -18,7 +18,7 @@ def forward(x_seq, v_init, scale, shift, residual, junction, neuron: Neuron) -> 
     if x_seq.dtype == torch.float16:
         wide = None if residual is None else residual.float()
         return forward(x_seq.float(), v_init, scale, shift, wide, junction, neuron).to(x_seq.dtype)
-    return compiled.forward(_run, x_seq, v_init, scale, shift, residual, junction, neuron)
+    return compiled.forward(run, x_seq, v_init, scale, shift, residual, junction, neuron)
 
 
 def backward(grad_out, x_seq, v_init, scale, shift, residual, junction, neuron: Neuron, through_affine: bool):
@@ -30,8 +30,9 @@ def backward(grad_out, x_seq, v_init, scale, shift, residual, junction, neuron: 
         narrow = None if grad_residual is None else grad_residual.to(x_seq.dtype)
         return grad_x.to(x_seq.dtype), grad_v_init, narrow
     inputs = (grad_out, x_seq, v_init, scale, shift, residual)
-    return compiled.backward(_run, *inputs, junction, neuron, through_affine, None, None)
+    return compiled.backward(run, *inputs, junction, neuron, through_affine, None, None)
 
 
-def _run(kernel: str, arguments: library.IntegrateFireArguments) -> None:
+def run(kernel: str, arguments: library.IntegrateFireArguments) -> None:
+    """Run "forward" or "backward"."""
     library.run(f"integrate_fire_{kernel}", arguments)

@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+from fastsnn.nn.layers import channels_last
+from fastsnn.ops import library
+from fastsnn.ops.integrate_fire import Neuron, backward, backward_counted
+from fastsnn.ops.tally import count
+
+T, B = 3, 2
+
+
+@pytest.fixture(params=[*library.instruction_sets(), "no library"])
+def instruction_set(request, monkeypatch):
+    if request.param == "no library":
+        monkeypatch.setattr(library, "unavailable", lambda: "not built")
+        yield
+    else:
+        library.use_instruction_set(request.param)
+        yield
+        library.use_instruction_set(library.instruction_sets()[0])
+
+
+def sparse(*shape, size=1.0):
+    return torch.randn(shape) * (torch.rand(shape) < 0.6) * size
+
+
+def assert_same(found, gradient):
+    """Zeros and Linf are the same, sums within 1e-6."""
+    rows = gradient.reshape(T, B, -1).double()
+    zeros, l1, squares, linf = found.sums.unbind(-1)
+    assert found.numbers == rows.shape[-1] and torch.equal(zeros, (rows == 0).sum(-1).double())
+    torch.testing.assert_close(l1, rows.abs().sum(-1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(squares, rows.square().sum(-1), rtol=1e-6, atol=0)
+    assert torch.equal(linf, rows.abs().amax(-1))
+
+
+@pytest.mark.parametrize("numbers", [1, 2, 15, 16, 17, 511, 512, 513, 1300])
+def test_rows_of_any_length_are_counted(instruction_set, numbers):
+    gradient = sparse(T, B, numbers)
+    gradient[0, 0, -1] = -0.0
+    assert_same(count(gradient, T, B), gradient)
+    assert_same(count(gradient, T, B, exact=True), gradient)
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e-16, 1e14, 1e30])
+def test_no_square_underflows_or_overflows(instruction_set, size):
+    gradient = sparse(T, B, 600, size=size)
+    assert_same(count(gradient, T, B), gradient)
+
+
+def test_layouts_and_folded_steps_change_nothing():
+    gradient = sparse(T, B, 4, 3, 5)
+    assert_same(count(channels_last(gradient), T, B), gradient)
+    assert_same(count(channels_last(gradient).flatten(0, 1), T, B), gradient)
+    assert_same(count(gradient[:, :1].expand(T, B, 4, 3, 5), T, B), gradient[:, :1].expand(T, B, 4, 3, 5))
+    assert count(gradient[..., :0], T, B).sums.abs().sum() == 0
+
+
+def test_what_is_not_a_number_is_in_all_sums(instruction_set):
+    gradient = torch.zeros(T, B, 40)
+    gradient[0, 0, 3] = torch.nan
+    found = count(gradient, T, B).sums
+    assert found[0, 0, 1:].isnan().all() and found[0, 0, 0] == 39 and found[1:].isfinite().all()
+
+
+CASES = [
+    (Neuron(), True, (40, 4, 4)),
+    (Neuron(), False, (7,)),
+    (Neuron(tau=2.0), True, (3, 5, 5)),
+    (Neuron(v_reset=None, tau=2.0, surrogate="triangle", detach_reset=False), False, (33, 2, 1)),
+    (Neuron(surrogate="rectangle", alpha=4.0), True, (5, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("neuron", "affine", "shape"), CASES)
+def test_neurons_count_what_they_write_and_write_what_they_would(instruction_set, neuron, affine, shape):
+    x = torch.randn(T, B, *shape)
+    x = channels_last(x) if len(shape) == 3 else x
+    scale, shift = (torch.randn(shape[0]), torch.randn(shape[0])) if affine else (None, None)
+    if affine:
+        scale[0] = 0.0  # what is not 0 behind the affine is 0 in front of it
+    grad = sparse(T, B, *shape)
+    inputs = (grad, x, None, scale, shift, None, None, neuron)
+    at_current, _, _ = backward(*inputs, through_affine=False)
+    expected, _, _ = backward(*inputs)
+    found, counts = backward_counted(grad, x, scale, shift, neuron)
+    assert torch.equal(found, expected)
+    for counted, gradient in zip(counts, (grad, at_current, expected), strict=True):
+        assert_same(counted, gradient)
+
+
+def test_no_number_of_threads_changes_a_sum():
+    x, grad = torch.randn(4, 8, 6000), sparse(4, 8, 6000)
+    found, threads = [], torch.get_num_threads()
+    try:
+        for many in (1, 3):
+            torch.set_num_threads(many)
+            counts = (*backward_counted(grad, x, None, None, Neuron())[1], count(grad, 4, 8))
+            found.append(torch.stack([one.sums for one in counts]))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
