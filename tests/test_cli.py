@@ -135,7 +135,14 @@ def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
     assert cli.main(["sparsity", *SPARSITY, "--pool", "max", "--attack", "none", "--per-step"]) == 0
     assert "sew_resnet18 max 3407: weights from" in capsys.readouterr().err
     (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name.startswith("sparsity-few-"))
-    assert {line["t"] for line in csv.DictReader((run / "sparsity.csv").open())} == {"", "0", "1", "2", "3"}
+    lines = list(csv.DictReader((run / "sparsity.csv").open()))
+    assert {line["t"] for line in lines} == {"", "0", "1", "2", "3"}
+    flags = ["--pool", "max", "--attack", "none", "--per-step", "--fused", "--out", "fused"]
+    assert cli.main(["sparsity", *SPARSITY, *flags]) == 0
+    fused = list(csv.DictReader((tmp_path / "fused" / "sparsity.csv").open()))
+    for line, other in zip(lines, fused, strict=True):
+        assert (line["layer"], line["zeros_in"]) == (other["layer"], other["zeros_in"])
+    assert lines != fused, "the norms are another sum's"
 
 
 @pytest.mark.parametrize(
@@ -146,12 +153,50 @@ def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
         (["--models", "sew_resnet19"], "Did you mean"),
         (["--images", "9999"], "360 test images"),
         (["--restarts", "3"], "unrecognized arguments"),
+        (["--fused", "--bn", "batch"], "bn is 'batch', but fused layers count with frozen statistics only"),
         (["--out", __file__], "neither empty nor the folder of a measurement"),
     ],
 )
 def test_a_bad_flag_of_sparsity_is_refused_with_one_sentence_and_nothing_written(capsys, tmp_path, flags, message):
     assert message in refused(capsys, "sparsity", *flags)
     assert not (tmp_path / "runs").exists()
+
+
+VERDICT = ["--images", "4", "--steps", "1", "--noises", "1", "--noise-images", "1", "--queries", "2"]
+
+
+def test_verdict_shows_its_tables_says_what_was_judged_before_and_the_report_has_them(capsys, tmp_path):
+    flags = [*tiny.FLAGS, "--eps", "4", "--attacks", "fgsm", "--pool", "max", "--quiet", "--out", "run"]
+    assert cli.main(["sweep", *flags]) == 0
+    capsys.readouterr()
+    assert cli.main(["verdict", "run", *VERDICT]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("sew_resnet18 max 3407\ncheck") and "white box beats Square" in out
+    assert "fastsnn report run shows them." in out and "sew_resnet18 max 3407: white box beats transfer: not run" in err
+    assert cli.main(["verdict", "run", *VERDICT, "--quiet"]) == 0
+    assert capsys.readouterr() == (
+        "judged before: 1; all verdicts are in run; fastsnn report run shows them.\n",
+        "",
+    )
+    assert cli.main(["report", "run", "--no-pictures"]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert (
+        "Masked gradients? few, sew_resnet18, max pooling, seed 3407" in page and "<td>Square adds nothing</td>" in page
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["nothing"], "nothing is not the folder of a sweep"),
+        (["nothing", "--eps", "300"], "eps is 300 (in 1/255), expected less than 255"),
+        (["nothing", "--queries", "x"], "--queries"),
+        (["nothing", "--device", "tpu"], "device is 'tpu'"),
+    ],
+)
+def test_a_verdict_that_cannot_be_is_refused_with_one_sentence(capsys, tmp_path, flags, message):
+    assert message in refused(capsys, "verdict", *flags)
+    assert not (tmp_path / "nothing").exists()
 
 
 def write_plan(tmp_path, text=""):

@@ -67,6 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
         return say(arguments, sentence(error), 2)
     except torch.OutOfMemoryError:
         return say(arguments, "the GPU's memory is too small; try a smaller --images.", 1)
-    judged = f"{there} networks had been judged so before; " if there else ""
+    judged = f"judged before: {there}; " if there else ""
     print(f"{judged}all verdicts are in {arguments.run}; fastsnn report {arguments.run} shows them.")
     return 0

@@ -13,7 +13,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-# (conv, norm, neuron, x_seq, residual, junction, spikes, take_counts) -> the layer's output; None: compute it yourself
+# (conv, norm, neuron, x_seq, residual, junction, spikes) -> the layer's output; None: compute it yourself.
+# What takes counts comes behind where somebody counts, see Counting.
 Compute = Callable[..., torch.Tensor | None]
 
 

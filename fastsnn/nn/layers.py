@@ -77,8 +77,8 @@ def spiking_layer(
     compute, parts = in_force.engine(), [part for part in (conv, norm, neuron, junction) if isinstance(part, nn.Module)]
     if compute is not None and current() != "reference" and not any(map(is_watched, parts)):
         counting = in_force.counting()
-        take = None if counting is None else counting.layer(conv, norm, neuron, junction, x_seq.shape[0])
-        out = compute(conv, norm, neuron, x_seq, residual, _kind(junction), spikes, take)
+        take = () if counting is None else (counting.layer(conv, norm, neuron, junction, x_seq.shape[0]),)
+        out = compute(conv, norm, neuron, x_seq, residual, _kind(junction), spikes, *take)
         if out is not None:
             return out
     return norm_fire(norm, neuron, product(conv, x_seq, spikes=spikes), residual, junction)
