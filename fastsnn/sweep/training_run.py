@@ -36,7 +36,7 @@ from .progress import Silent
 from .report import written
 from .sparsity import check_single
 
-ALONE = Ranks()
+_ALONE = Ranks()
 LATEST, BEST, CHECKPOINT = "latest.safetensors", "best.safetensors", "checkpoint.safetensors"
 LOG, ABOUT = "log.csv", "training.json"
 _COLUMNS = ("epoch", "lr", "loss", "accuracy", "robust_accuracy", "seconds")
@@ -50,7 +50,7 @@ def folder_of(out: Path, network: Network) -> Path:
     return out / re.sub(r"[^\w.]+", "-", f"{network.data} {network}")
 
 
-def prepare(settings: Settings, out: Path, *, tensorboard: bool = False, ranks: Ranks = ALONE) -> None:
+def prepare(settings: Settings, out: Path, *, tensorboard: bool = False, ranks: Ranks = _ALONE) -> None:
     """Refuse a training that cannot work before it begins, and make its folders.
 
     Raises:
@@ -85,7 +85,7 @@ def train(
     *,
     robust: bool = False,
     tensorboard: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = _ALONE,
 ) -> Iterator[dict[str, Any]]:
     """Train a network, or go on where its checkpoint is; yield each epoch's line of the log once it is on the disk.
 
