@@ -131,9 +131,9 @@ def test_wrong_arguments_are_refused():
 def test_images_with_generators_of_their_own_stay_in_the_batch(attack, how):
     """One image is wrong from the start and others are fooled on the way, but the encoder's list holds one for each."""
     clf = tiny()
-    generators = [torch.Generator().manual_seed(i) for i in range(3)]
+    generators = [torch.Generator().manual_seed(i) for i in range(8)]
     coded = fastsnn.Classifier(clf.net, fastsnn.nn.RateEncoder(4, generator=generators)).eval()
-    images = torch.rand(3, 3, 16, 16)
+    images = torch.rand(8, 3, 16, 16)
     with torch.no_grad():
         y = coded(images).argmax(1)
     y[0] = (y[0] + 1) % 10
