@@ -57,5 +57,5 @@ def test_ours_vs_torchattacks(compare, smoke, name, how):
     clf, images, y = _classifier(4 if smoke else BATCH)
     _first_step_is_equal(clf, images, y)
     ours, theirs = (getattr(library, name)(clf, eps=EPS, **how) for library in (fastsnn.attacks, torchattacks))
-    options = {"rounds": 5, "note": lambda seconds: f"{len(y) / seconds:.1f} images/s"}
+    options = {"rounds": 3, "note": lambda seconds: f"{len(y) / seconds:.1f} images/s"}
     compare(lambda: ours(images, y), lambda: theirs(images, y), _in_the_ball(images), **options)

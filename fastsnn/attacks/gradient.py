@@ -14,7 +14,7 @@ from ..engine.under_attack import under_attack
 from ..nn import precision as in_precision
 from ..ops import check, layout
 from ..ops.attack_step import default_batch_axis
-from .independence import are_independent, in_one_order
+from .independence import are_independent, draws_for_each, in_one_order
 from .objectives import AWAY, Objective
 from .seen import Rule
 from .surrogates import surrogate_of
@@ -107,6 +107,11 @@ class InputGradient:
         self.objective, self.rules, self.passes = objective, rules, passes
         self.finite: torch.Tensor | None = None
         self.classes: int | None = None
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether samples may leave the batch: they share no statistics, and no list has a generator for each."""
+        return self.bn == "frozen" and not draws_for_each(self.module)
 
     def again(self, objective: Objective | None = None) -> InputGradient:
         """Return the same function, or that of another objective, which has not been called."""

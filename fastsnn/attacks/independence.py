@@ -9,7 +9,7 @@ replaces those two. tests/attacks/test_independence.py holds whole networks to i
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,12 @@ def _is_known(module: nn.Module) -> bool:
     known = kind in _KNOWN or kind.__module__.partition(".")[0] == __name__.partition(".")[0]
     known &= kind is not RateEncoder  # draws random numbers for the batch as a whole, and anew in every call
     return known and "forward" not in vars(module) and not is_watched(module)
+
+
+def draws_for_each(network: Callable) -> bool:
+    """Tell whether a network draws from one generator for each image, so that no image may leave the batch."""
+    encoders = network.modules() if isinstance(network, nn.Module) else ()
+    return any(isinstance(one, RateEncoder) and isinstance(one.generator, Sequence) for one in encoders)
 
 
 class in_one_order(TorchFunctionMode):  # noqa: N801 - used as a block: with in_one_order():

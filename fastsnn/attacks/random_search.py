@@ -124,7 +124,7 @@ def _search(n_queries, p_init):
         found, ever = torch.empty_like(best), torch.empty_like(fooled)
         ids = torch.arange(len(y), device=y.device)
         for query in range(1, n_queries):
-            if source.bn == "frozen" and bool(fooled.any()):  # those are done; with shared statistics they must stay
+            if source.may_leave and bool(fooled.any()):  # those are done
                 found[ids], ever[ids] = best, fooled
                 keep = (~fooled).nonzero().squeeze(1)
                 state = (best, low, high, squares, lead_by, fooled, y, ids)

@@ -74,8 +74,7 @@ def until_fooled(
         for loss in losses(clean):
             noise = draw(origin)
             for result, standing, budget in zip(results, left, budgets, strict=True):
-                # where samples share statistics, taking some away would change the others
-                some = (standing if gradient.bn == "frozen" else torch.ones_like(standing)).nonzero().squeeze(1)
+                some = (standing if gradient.may_leave else torch.ones_like(standing)).nonzero().squeeze(1)
                 if not bool(standing.any()):
                     continue
                 attempt = Attempt(*(_part(tensor, some) for tensor in (origin, y, budget, noise)))

@@ -16,6 +16,7 @@ from ..ops.attack_step import default_batch_axis
 from .ascend import budgets_of
 from .draws import Generators
 from .gradient import check_input, input_gradient
+from .independence import draws_for_each
 from .objectives import misclassified
 
 
@@ -130,6 +131,11 @@ def worst_case(
     if isinstance(eps, (list, tuple)):
         raise TypeError(f"eps is {eps!r}, expected one budget: a number, or a tensor with one for each sample.")
     (budget,) = budgets_of(eps, x)
+    if draws_for_each(network):
+        raise ValueError(
+            "network has a RateEncoder with a generator for each image, but images that are fooled leave the batch; "
+            "give the encoder one generator, or None."
+        )
     axis, adv = default_batch_axis(x), x.detach().clone()
     rows, left = Additions(), torch.arange(len(y), device=y.device)
 

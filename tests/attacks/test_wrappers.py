@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fastsnn
-from fastsnn.attacks import BPDA, EOT, apgd, fgsm, pgd
+from fastsnn.attacks import BPDA, EOT, Strongest, apgd, fgsm, pgd, square
 from fastsnn.attacks.gradient import input_gradient
 
 from .networks import tiny
@@ -125,3 +125,21 @@ def test_wrong_arguments_are_refused():
             wrap(lambda x: x)
     with pytest.raises(ValueError, match=r"part returned shape \[1, 2\]"):
         fgsm(BPDA(nn.Flatten()), torch.rand(1, 2, 1, 1), torch.tensor([0]), eps=0.1)
+
+
+@pytest.mark.parametrize(("attack", "how"), [(apgd, {"steps": 3}), (square, {"n_queries": 12})])
+def test_images_with_generators_of_their_own_stay_in_the_batch(attack, how):
+    """One image is wrong from the start and others are fooled on the way, but the encoder's list holds one for each."""
+    clf = tiny()
+    generators = [torch.Generator().manual_seed(i) for i in range(8)]
+    coded = fastsnn.Classifier(clf.net, fastsnn.nn.RateEncoder(4, generator=generators)).eval()
+    images = torch.rand(8, 3, 16, 16)
+    with torch.no_grad():
+        y = coded(images).argmax(1)
+    y[0] = (y[0] + 1) % 10
+    for i, one in enumerate(generators):
+        one.manual_seed(i)  # so that the attack's first look sees the same spikes
+    adv = attack(coded, images, y, eps=1.0, generator=torch.Generator().manual_seed(0), **how)
+    assert torch.equal(adv[0], images[0]) and (adv[1:] != images[1:]).any()
+    with pytest.raises(ValueError, match="a RateEncoder with a generator for each image"):
+        Strongest(coded, eps=0.3)(images, y)
