@@ -1,4 +1,7 @@
-"""What every test gets: a seed, poisoned memory, deterministic random cases; and a reason where there is no GPU."""
+"""What every test gets: a seed, poisoned memory, deterministic random cases; and a reason where there is no GPU.
+
+The whole suite (`pytest` alone) runs in two processes; what is chosen on the command line runs in one.
+"""
 
 import os
 import random
@@ -47,7 +50,32 @@ def poisoned_memory():
     torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def pytest_collection_modifyitems(items):
+# The parts that take longest, longest first: begun last, one of them would run on while the other process has no work.
+LONGEST = (
+    "tests/test_cuda.py::TestCompiled",
+    "tests/test_sanitizers.py",
+    "tests/sweep/",
+    "tests/test_triton.py",
+    "tests/ops/test_integrate_fire.py",
+    "tests/test_cli.py",
+    "tests/test_bench_",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Share the whole suite between two processes, where there is pytest-xdist and no GPU to be shared too."""
+    option, is_worker = config.option, hasattr(config, "workerinput")
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not (option.keyword or option.markexpr)
+    alone = is_worker or option.usepdb or option.capture == "no" or option.collectonly or torch.cuda.is_available()
+    if whole and not alone and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist, option.loadscopereorder = 2, "loadscope", False
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        last = len(LONGEST)
+        items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if item.nodeid.startswith(part)), last))
     if torch.cuda.is_available():
         return
     build = "" if torch.version.cuda else " (a torch without CUDA)"

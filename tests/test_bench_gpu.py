@@ -50,7 +50,7 @@ def run(date="2026-01-31", dry_run=False, gpu="NVIDIA H200", **sections):
 
 def test_a_dry_run_walks_through_every_section_and_writes_both_files(tmp_path):
     argv = [sys.executable, "-m", "bench.gpu", "--dry-run", "--out", tmp_path]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     (data,), (text,) = tmp_path.glob("*.json"), tmp_path.glob("*.md")
     found = json.loads(data.read_text())

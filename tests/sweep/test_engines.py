@@ -22,7 +22,7 @@ SETTINGS = Settings(
     T=3,
     epochs=1,
     train_batch_size=120,
-    images=30,
+    images=14,
     batch_size=4,
     eps=(0, 4, 16),
     steps=(2,),
@@ -45,11 +45,21 @@ def found(folder: Path, workers, on_done=lambda: None):
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory):
+def trained(tmp_path_factory):
+    """A cache for all of this file: training is this process's work, whoever attacks."""
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, trained):
+    monkeypatch.setenv("FASTSNN_CACHE", str(trained))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, trained):
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("expected")
-        patch.setenv("FASTSNN_CACHE", str(folder / "cache"))
-        return found(folder / "alone", Engine(SETTINGS))
+        patch.setenv("FASTSNN_CACHE", str(trained))
+        return found(tmp_path_factory.mktemp("expected") / "alone", Engine(SETTINGS))
 
 
 def test_a_process_per_device_finds_the_same(tmp_path, expected):
@@ -148,7 +158,7 @@ def test_ray_works_with_the_nodes_that_others_leave(two_nodes, monkeypatch):
     others = []
     try:
         others += occupied(two_nodes, Other)
-        monkeypatch.setattr(engines, "_START_S", 15)
+        monkeypatch.setattr(engines, "_START_S", 25)  # all of it goes by: the other node is taken
         with OnRay(SETTINGS, None) as workers:
             assert workers.workers == len(workers._actors) == 1
         others += occupied(two_nodes, Other)

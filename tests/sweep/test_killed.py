@@ -2,11 +2,11 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
 
 from fastsnn.sweep import Ledger
+
+from .processes import Command
 
 KILLS = 20
 FLAGS = [
@@ -15,11 +15,10 @@ FLAGS = [
     *("--surrogate", "atan:2", "sigmoid:4", "--pool", "avg", "--progress", "lines"),
 ]
 CELLS = 6 * 2 * 2 * (1 + 2) * 3
-RUN = [sys.executable, "-c", "import sys; from fastsnn.cli import main; sys.exit(main())", "sweep", *FLAGS, "--out"]
 
 
-def start(out, **how):
-    return subprocess.Popen([*RUN, out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **how)
+def start(out):
+    return Command(["sweep", *FLAGS, "--out", str(out)], out.with_suffix(".txt"))
 
 
 def content(out):
@@ -37,12 +36,9 @@ def test_kills_at_random_moments_lose_nothing_and_count_nothing_twice(tmp_path):
     out, killed, saved = tmp_path / "killed-0", 0, [0]
     while killed < KILLS:
         process = start(out)
-        for line in process.stderr:  # wait until it works
-            if "networks:" in line:
-                break
+        process.says("networks:")  # and works from here on
         time.sleep(random.uniform(0, 2))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+        process.kill()
         killed += process.wait() == -signal.SIGKILL
         with Ledger.read(out) as ledger:
             saved.append(len(ledger.results()))

@@ -3,8 +3,6 @@
 import csv
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -18,6 +16,7 @@ from fastsnn.sweep.training_run import best, folder_of
 from fastsnn.training import evaluate, neurons_for
 
 from . import tiny
+from .processes import Command
 
 FLAGS = ["--data", "few", "--width", "4", "--T", "3", "--train-batch-size", "20", "--seed", "7", "--quiet"]
 FLAGS += ["--out", "out"]
@@ -84,19 +83,16 @@ def test_more_epochs_go_on_from_the_last_bit_for_bit(tmp_path):
 def test_a_killed_run_loses_at_most_one_epoch_and_ends_with_the_same_bits(tmp_path):
     flags = ["--width", "2", "--T", "2", "--train-batch-size", "240", "--epochs", "3", "--schedule", "cosine"]
     flags += ["--images", "60", "--progress", "lines"]
-    run = [sys.executable, "-c", "import sys; from fastsnn.cli import main; sys.exit(main())", "train", *flags, "--out"]
-    whole = subprocess.Popen([*run, "whole"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    whole = Command(["train", *flags, "--out", "whole"], tmp_path / "whole.txt")
     found = tmp_path / "killed" / "digits-sew_resnet18-max-3407"
-    process = subprocess.Popen([*run, "killed"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    for line in process.stderr:
-        if line.endswith("epoch 2/3: 1437 images\n"):
-            break
+    process = Command(["train", *flags, "--out", "killed"], tmp_path / "killed.txt")
+    process.says("epoch 2/3: 1437 images\n")
     time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     assert process.wait() == -signal.SIGKILL
     assert len(log(found)) in (1, 2)
-    last = subprocess.run([*run, "killed"], capture_output=True, text=True)
-    assert last.returncode == 0 and "goes on after epoch" in last.stderr
+    last = Command(["train", *flags, "--out", "killed"], tmp_path / "last.txt")
+    assert last.wait() == 0 and "goes on after epoch" in last.said()
     assert whole.wait() == 0
     for file in ("latest", "best", "checkpoint"):
         assert same(tensors(found, file), tensors(tmp_path / "whole" / found.name, file))
