@@ -4,8 +4,8 @@
 
 Three sweeps, each in a folder of its own below --out, train SEW-ResNet18 (max and average pooling), Spiking-ResNet18
 and VGG-11 (without and with SNN-RAT) and attack them with FGSM and PGD-7 on the encoded input. Killed or interrupted,
-the same command goes on. Beside the folders come evidence.json, evidence.md and evidence.png: accuracy over seeds, how
-networks differ in it, and how the protocols do.
+the same command goes on. Beside the folders come evidence.md, evidence.json and evidence.png (accuracy over seeds, how
+networks differ in it, and how the protocols do), and evidence.csv with a line per network, attack, bn and eps.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def run(sweeps: dict[str, Settings], out: Path, progress: Silent) -> None:
 
 
 def cells(sweeps: dict[str, Settings], out: Path) -> list[dict[str, Any]]:
-    """Return a row of the results per cell of the sweeps, with the hash of the weights."""
+    """Return a row of the results per cell of the sweeps."""
     found = []
     for name in sweeps:
         with Ledger.read(out / name) as ledger:
@@ -172,12 +172,13 @@ def write(sweeps: dict[str, Settings], out: Path) -> None:
         "differences": ("First network less second (points)", differences(found), True),
         "flattery": ("Drifting less frozen statistics (points)", flattery(found), True),
     }
-    content = {"sweeps": about, "cells": rows}
+    content = {"sweeps": about}
     for name, (_, numbers, _) in tables.items():
         keyed = [dict(zip(("bn", "network", "column"), key, strict=True)) for key in numbers]
         content[name] = [key | one.as_dict() for key, one in zip(keyed, numbers.values(), strict=True)]
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
     under = f"{rows[0]['images']} test images of digits; a dot is a seed of training ({seeds}), a dash their mean"
+    report.write_csv(rows, out / "evidence.csv")
     files.write(out / "evidence.json", (json.dumps(content, indent=1) + "\n").encode())
     files.write(out / "evidence.md", ("\n\n".join(shown.markdown(*table) for table in tables.values()) + "\n").encode())
     files.write(out / "evidence.png", shown.png(found, under))
@@ -185,7 +186,7 @@ def write(sweeps: dict[str, Settings], out: Path) -> None:
     print("below them the least and the most. * differs from 0 (95 %, Student's t).")
     for table in tables.values():
         print(f"\n{shown.text(*table)}")
-    print(f"\n{out}: evidence.json, evidence.md, evidence.png")
+    print(f"\n{out}: evidence.csv, evidence.json, evidence.md, evidence.png")
 
 
 if __name__ == "__main__":

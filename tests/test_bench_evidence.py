@@ -91,6 +91,7 @@ def test_every_number_of_the_tables_is_that_of_the_ledgers(shown, bn):
         (one,) = (one for one in written["accuracy"] if (one["bn"], one["network"], one["column"]) == (bn, *key))
         assert one["values"] == list(by_seed.values())
         assert (one["least"], one["most"]) == (min(one["values"]), max(one["values"]))
+    assert len((folder / "evidence.csv").read_text().splitlines()) == 1 + len(values) // 5 * 4 * 2 * len(SEEDS)
     assert len(differences) == len(evidence.PAIRS) * len(COLUMNS)
     for (pair, column), mean in differences.items():
         first, second = (numpy.mean(list(values[name, column].values())) for name in evidence.PAIRS[pair])
