@@ -63,7 +63,7 @@ def png(numbers: Numbers, about: str) -> bytes:
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     for panel, (protocol, networks, columns) in zip(panels, parts, strict=True):
-        for i, (network, colour) in enumerate(zip(networks, _COLOURS, strict=True)):
+        for i, (network, colour) in enumerate(zip(networks, _COLOURS, strict=False)):
             places = [place + 0.16 * (i - (len(networks) - 1) / 2) for place in range(len(columns))]
             for place, column in zip(places, columns, strict=True):
                 values = numbers[protocol, network, column].values
@@ -76,7 +76,7 @@ def png(numbers: Numbers, about: str) -> bytes:
         panel.set_title(PROTOCOLS[protocol], fontsize="medium")
         panel.grid(axis="y", alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylim(-2, 102)
+    panels[0].set_ylim(top=102)
     panels[0].set_ylabel("accuracy (%)")
     handles = panels[0].get_legend_handles_labels()
     where = {"loc": "outside lower center", "ncols": len(_COLOURS), "frameon": False, "fontsize": "small"}
