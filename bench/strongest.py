@@ -1,9 +1,11 @@
 """What each attack leaves right of a digits network, alone, and what each adds when all are combined.
 
-    python -m bench.strongest [--pools max avg] [--images 40] [--eps 6] [--steps 50] [--queries 500] [--only PGD SA]
+    python -m bench.strongest [--pools max avg] [--defence none snn_rat] [--images 40] [--eps 6] [--steps 50]
+                             [--queries 500] [--only PGD SA]
 
 The networks are a sweep's with its default settings (SEW-ResNet18 of width 16, phase code), from its cached weights or
-trained now; the encoded input is attacked, eps is in 1/255, every image has a generator of its own.
+trained now, one for each pooling and defence. The encoded input is attacked, eps is in 1/255, every image has a
+generator of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: a busy mach
 import torch
 
 from fastsnn import attacks
-from fastsnn.sweep import inputs, networks
-from fastsnn.sweep.plan import Network, Settings
+from fastsnn.sweep import inputs, networks, plan
 from fastsnn.sweep.progress import Lines
 
 from .machine import machine
@@ -52,17 +53,18 @@ def alone(net, eps, steps, queries, generators):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pools", nargs="+", default=["max", "avg"])
+    parser.add_argument("--defence", nargs="+", default=["none"], help="how networks are trained, as in a sweep")
     parser.add_argument("--eps", type=float, default=6)
     for name, default in (("images", 40), ("steps", 50), ("queries", 500)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--only", nargs="+", default=[""], help="attacks whose name begins with one of these")
     arguments = parser.parse_args()
     print(machine())
-    settings, device = Settings(), torch.device("cpu")
+    settings = plan.Settings(pools=tuple(arguments.pools), defences=tuple(arguments.defence))
+    device = torch.device("cpu")
     train_set, test_set = (inputs.load(settings, "digits", split) for split in ("train", "test"))
     test_set = test_set.first(arguments.images)
-    for pool in arguments.pools:
-        network = Network("digits", "sew_resnet18", pool, settings.seeds[0])
+    for network in plan.networks(settings):
         net, _ = networks.trained(settings, network, train_set, device, Lines(), retrain=False)
         x, y = inputs.encoder(settings, network)(test_set.images), test_set.labels
         print(f"\n{network}, {len(y)} images, eps {arguments.eps:g}/255 in encoded space")
