@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..models import STEM
 from ..sweep import Cell, Ledger, Network, Settings, inputs, weights
 from ..sweep.attacker import Attacker
 from ..sweep.plan import DEFAULTS
@@ -107,9 +106,8 @@ def _settings(row: Row, root: str | None) -> Settings:
 
 
 def _cell(row: Row) -> Cell:
-    network = Network(row["data"], row["model"], row["pool"], row["seed"], row["coding"], stem=row["stem"] or STEM)
     how = [row[name] for name in ("attack", "bn", "surrogate", "steps", "restarts", "eps_255")]
-    return Cell(network, *how)
+    return Cell(Network.of(row), *how)
 
 
 def _device(row: Row) -> torch.device:

@@ -8,8 +8,9 @@ cells    -> passes:   cells that differ in eps only go over the images together
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 
@@ -198,6 +199,12 @@ class Network:
     coding: str = "phase"
     defence: str = "none"
     stem: str = STEM
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Network:
+        """Return the network of a row of a ledger's results; what older ledgers do not know is as it was then."""
+        named = (field.name for field in fields(cls))
+        return cls(**{name: row[name] for name in named if row[name] is not None})
 
     def __str__(self) -> str:
         coding = "" if self.coding == "phase" else f" {self.coding}"

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ def judge(folder: Path, court: Court, progress: Silent, *, device_name: str = "a
         root = ledger.runs()[-1]["settings"].get("root")
         run = None
         for number, row in rows.items():
-            settings, network = _settings(row, root), _network(row)
+            settings, network = _settings(row, root), Network.of(row)
             test_set = inputs.load(settings, network.data, "test")
             if court.images > len(test_set):
                 raise ValueError(f"images is {court.images}, but {network.data} has {len(test_set)} test images.")
@@ -117,7 +117,7 @@ def judge(folder: Path, court: Court, progress: Silent, *, device_name: str = "a
                 asked = {"verdict": asdict(court)}
                 run = ledger.begin_run(asked | {"root": root}, machine.versions(), machine.describe())
             began = time.perf_counter()
-            nets = {one: _network(rows[one]) for one in (number, other) if one is not None}
+            nets = {one: Network.of(rows[one]) for one in (number, other) if one is not None}
             built = [
                 _built(settings, about, test_set.num_classes, _state(ledger, one)).to(where)
                 for one, about in nets.items()
@@ -175,8 +175,3 @@ def _settings(row: Row, root: str | None) -> Settings:
     """Return the settings that say how a network is built and what it sees."""
     size = row["frame_size"] or DEFAULTS["frame_size"]
     return Settings(root=root, frame_size=size, **{name: row[name] for name in ("width", "T", "K")})
-
-
-def _network(row: Row) -> Network:
-    named = (field.name for field in fields(Network))
-    return Network(**{name: row[name] for name in named if row[name] is not None})
