@@ -19,10 +19,10 @@ torchattacks = pytest.importorskip(
 )
 
 
-def _classifier(batch):
+def _classifier(batch, T):
     """Return a Classifier whose running statistics are settled, with images and the classes that it gives them."""
-    net, _, _, _ = pair(18, "max", batch)
-    clf = fastsnn.Classifier(net, fastsnn.nn.PhaseEncoder(T=10)).eval()
+    net, _, _, _ = pair(18, "max", batch, T)
+    clf = fastsnn.Classifier(net, fastsnn.nn.PhaseEncoder(T=T)).eval()
     images = torch.randint(0, 256, (batch, 3, 32, 32), generator=torch.Generator().manual_seed(1)) / 255
     with torch.no_grad():
         return clf, images, clf(images).argmax(1)
@@ -54,7 +54,9 @@ def _first_step_is_equal(clf, images, y):
     ids=["fgsm", "pgd7", "apgd7"],
 )
 def test_ours_vs_torchattacks(compare, smoke, name, how):
-    clf, images, y = _classifier(4 if smoke else BATCH)
+    clf, images, y = _classifier(4, T=3) if smoke else _classifier(BATCH, T=10)
+    if smoke and "steps" in how:
+        how = {**how, "steps": 2}
     _first_step_is_equal(clf, images, y)
     ours, theirs = (getattr(library, name)(clf, eps=EPS, **how) for library in (fastsnn.attacks, torchattacks))
     options = {"rounds": 3, "note": lambda seconds: f"{len(y) / seconds:.1f} images/s"}
