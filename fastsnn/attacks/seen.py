@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from ..nn import IFNode
-from ..nn.layers import join
+from ..nn.layers import affine, join
 from ..ops.integrate_fire import Neuron, forward, reference
 
 Back = Callable[[torch.Tensor], torch.Tensor]
@@ -49,10 +49,7 @@ class SeenNode(IFNode):
         junction: str | None = None,
     ) -> torch.Tensor:
         """Return what the node returns, with another gradient; the options are those of IFNode.forward."""
-        current = x_seq.float()
-        if scale is not None:
-            axes = (-1, *(1,) * (x_seq.dim() - 3))
-            current = current * scale.view(axes) + shift.view(axes)
+        current = affine(x_seq, scale, shift)
         # a look without a gradient teaches a rule nothing
         looks = torch.is_grad_enabled() and current.requires_grad
         spikes = _Fire.apply(current, self.neuron, self.rule) if looks else _fire(current, self.neuron)

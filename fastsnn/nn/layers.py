@@ -218,6 +218,15 @@ def channels_last(x_seq: torch.Tensor) -> torch.Tensor:
     return frames.unflatten(0, x_seq.shape[:2])
 
 
+def affine(x_seq: torch.Tensor, scale: torch.Tensor | None, shift: torch.Tensor | None) -> torch.Tensor:
+    """Return x_seq [T, B, C, ...] in float32, times scale [C] plus shift [C] where there is a scale."""
+    current = x_seq.float()
+    if scale is None:
+        return current
+    axes = (-1, *(1,) * (x_seq.dim() - 3))
+    return current * scale.view(axes) + shift.view(axes)
+
+
 def join(spikes: torch.Tensor, residual: torch.Tensor | None, junction: Junction | str | None) -> torch.Tensor:
     """Combine spikes with a residual in a pass of its own, in SpikingJelly's order of operations."""
     if _is_watched(junction):

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ..ops.integrate_fire import backward, checked, forward
-from .layers import join
+from .layers import affine, join
 from .neurons import IFNode
 
 LEAST = 0.01  # of threshold and leak: at 0 a neuron would fire always, or forget all
@@ -62,10 +62,7 @@ class LearnedNode(IFNode):
         self.read()
         if not (torch.is_grad_enabled() and (self.threshold.requires_grad or self.leak.requires_grad)):
             return super().forward(x_seq, scale=scale, shift=shift, residual=residual, junction=junction)
-        current = x_seq.float()
-        if scale is not None:
-            axes = (-1, *(1,) * (x_seq.dim() - 3))
-            current = current * scale.view(axes) + shift.view(axes)
+        current = affine(x_seq, scale, shift)
         spikes = _Learn.apply(current, self.threshold, self.leak, self.neuron)
         return join(spikes.to(x_seq.dtype), residual, junction)
 

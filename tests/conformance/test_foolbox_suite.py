@@ -121,3 +121,11 @@ def test_the_untargeted_test_of_foolbox_passes(suite, name):
 def test_the_targeted_test_of_foolbox_passes(suite, name):
     tests, model = suite
     tests.test_targeted_attacks(model, tests.AttackTestTarget(wrapped(name), OURS[name][2], uses_grad=True))
+
+
+def test_the_suite_refuses_an_attack_that_does_nothing(suite):
+    """So that the two tests above can fail: what they assert is in foolbox's own functions."""
+    tests, model = suite
+    for ask in (tests.test_untargeted_attacks, tests.test_targeted_attacks):
+        with pytest.raises(AssertionError):
+            ask(model, tests.AttackTestTarget(wrapped("pgd"), 0.0, uses_grad=True))

@@ -9,17 +9,6 @@ from fastsnn.ops.fingerprint import CHUNK, fingerprint
 COUNTS = [0, 1, 2, 3, 15, 16, 63, 64, 65, 127, 129, CHUNK // 4 - 1, CHUNK // 4, CHUNK // 4 + 1, CHUNK + 77]
 
 
-@pytest.fixture(params=[*library.instruction_sets(), "no library"])
-def instruction_set(request, monkeypatch):
-    if request.param == "no library":
-        monkeypatch.setattr(library, "unavailable", lambda: "not built")
-        yield
-    else:
-        library.use_instruction_set(request.param)
-        yield
-        library.use_instruction_set(library.instruction_sets()[0])
-
-
 @pytest.mark.parametrize("count", COUNTS)
 def test_equal_content_is_equal_and_any_flipped_bit_is_not(instruction_set, count):
     tensor = torch.randn(count)

@@ -2,22 +2,10 @@ import pytest
 import torch
 
 from fastsnn.nn.layers import channels_last
-from fastsnn.ops import library
 from fastsnn.ops.integrate_fire import Neuron, backward, backward_counted
 from fastsnn.ops.tally import count
 
 T, B = 3, 2
-
-
-@pytest.fixture(params=[*library.instruction_sets(), "no library"])
-def instruction_set(request, monkeypatch):
-    if request.param == "no library":
-        monkeypatch.setattr(library, "unavailable", lambda: "not built")
-        yield
-    else:
-        library.use_instruction_set(request.param)
-        yield
-        library.use_instruction_set(library.instruction_sets()[0])
 
 
 def sparse(*shape, size=1.0):
