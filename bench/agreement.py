@@ -1,33 +1,35 @@
 """How far "fp32" and "fast" agree with "reference" on trained networks: spikes of every layer, accuracy under attack.
 
-    python -m bench.agreement [--models sew_resnet18 sew_resnet50] [--json FILE]
+    python -m bench.agreement [--models sew_resnet18 sew_resnet50] [--starts 5] [--json FILE]
 
 Trains SEW-ResNets (width 16) on the digits as `fastsnn sweep` does, or takes its cached weights, and attacks the test
-images with FGSM and PGD-7 under every precision, from the same random starts. Prints two tables.
+images with FGSM and PGD-7 under every precision, from the same random starts, several times. Prints two tables: one
+differing spike sends the rest of a sample's PGD another way, as another random start does, so that what a precision
+changes is the mean over starts, and how far starts are apart says what a difference is worth.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from pathlib import Path
 
 import torch
 
+import fastsnn
 from fastsnn import data
 from fastsnn.engine import prepare
 from fastsnn.functional import phase_encode
 from fastsnn.nn import in_force, precision
 from fastsnn.nn.layers import norm_fire, over_time
-from fastsnn.sweep import Ledger, networks, plan
-from fastsnn.sweep.folder import prepare as prepare_folder
-from fastsnn.sweep.folder import sweep
+from fastsnn.sweep import networks, plan
 from fastsnn.sweep.machine import describe, versions
 from fastsnn.sweep.progress import Silent
 
 PRECISIONS = ("reference", "fp32", "fast")
+EPS = (0, 2, 4, 6, 8, 16)  # /255, those of `fastsnn sweep`
+BATCH = 60
 
 
 class Spikes:
@@ -77,14 +79,27 @@ def spikes(net, x, kind: str) -> tuple[float, float]:
     return alone, counted.share()
 
 
-def attacked(settings: plan.Settings, folder: Path) -> dict[tuple, float]:
-    """Run a sweep in a folder of its own; return accuracy in % by model, pool, attack and eps."""
-    prepare_folder(settings, folder)
-    for _ in sweep(settings, folder, Silent()):
-        pass
-    with Ledger.read(folder) as ledger:
-        rows = ledger.results()
-    return {(row["model"], row["pool"], row["attack"], row["eps_255"]): row["accuracy"] for row in rows}
+def accuracies(net, x, y, kind: str, starts: int) -> dict[tuple[str, int], list[float]]:
+    """Return the accuracy in % from each random start, by attack and eps; FGSM has one start, the input itself."""
+    how, budgets = {"eps": [eps / 255 for eps in EPS], "precision": kind}, {"alpha": 0.01, "steps": 7}
+    right = {("fgsm", eps): [0] for eps in EPS} | {("pgd", eps): [0] * starts for eps in EPS}
+    for some in torch.arange(y.numel()).split(BATCH):
+        inputs, labels = x[:, some], y[some]
+        for start in range(starts):
+            draws = [torch.Generator().manual_seed(start * y.numel() + int(image)) for image in some]
+            found = {"pgd": fastsnn.attacks.pgd(net, inputs, labels, generator=draws, **how, **budgets)}
+            if start == 0:
+                found["fgsm"] = fastsnn.attacks.fgsm(net, inputs, labels, **how)
+            for attack, budgets_found in found.items():
+                for eps, adv in zip(EPS, budgets_found, strict=True):
+                    with torch.no_grad(), precision(kind):
+                        right[attack, eps][start] += int((net(adv).argmax(1) == labels).sum())
+    return {cell: [100 * count / y.numel() for count in counts] for cell, counts in right.items()}
+
+
+def mean(values: list[float]) -> float:
+    """Return the mean."""
+    return sum(values) / len(values)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -94,41 +109,52 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=16, help="planes of the networks' stem")
     parser.add_argument("--epochs", type=int, default=plan.Settings.epochs, help="of training")
     parser.add_argument("--images", type=int, default=None, help="test images, from the first; default all 360")
+    parser.add_argument("--starts", type=int, default=5, help="random starts of PGD, whose accuracies are averaged")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers to this file too")
     options = parser.parse_args(arguments)
-    how = {"models": tuple(options.models), "width": options.width, "epochs": options.epochs, "images": options.images}
-    settings = {kind: plan.Settings(**how, precision=kind, device="cpu") for kind in PRECISIONS}
-    accuracy, records = {}, []
-    with tempfile.TemporaryDirectory() as folder:
+    settings = plan.Settings(
+        models=tuple(options.models), width=options.width, epochs=options.epochs, images=options.images, device="cpu"
+    )
+    train_set, test_set = data.load("digits", "train"), data.load("digits", "test")
+    x = phase_encode(test_set.images[: options.images], settings.T, settings.K)
+    y = test_set.labels[: options.images]
+    layers, cells = [], []
+    for network in plan.networks(settings):
+        net, _ = networks.trained(settings, network, train_set, torch.device("cpu"), Silent(), retrain=False)
+        about = {"model": network.model, "pool": network.pool}
+        found = {}
         for kind in PRECISIONS:
             began = time.perf_counter()
-            accuracy[kind] = attacked(settings[kind], Path(folder) / kind)
-            print(f"{kind}: {time.perf_counter() - began:.0f} s", flush=True)
-    train_set, test_set = data.load("digits", "train"), data.load("digits", "test")
-    one = settings["fp32"]
-    x = phase_encode(test_set.images[:60], one.T, one.K)
+            found[kind] = accuracies(net, x, y, kind, options.starts)
+            print(f"{network}, {kind}: {time.perf_counter() - began:.0f} s", flush=True)
+        cells += [
+            about | {"attack": attack, "eps_255": eps} | {kind: found[kind][attack, eps] for kind in PRECISIONS}
+            for attack, eps in found["reference"]
+        ]
+        net.requires_grad_(False)
+        (alone, fp32), (_, fast) = (spikes(net, x[:, :BATCH], kind) for kind in ("fp32", "fast"))
+        layers.append(about | {"layer": alone, "fp32": fp32, "fast": fast})
     print("\nShare of layers' outputs that differ from plain modules'")
     print(f"{'network':<18} {'layer by layer, fp32':>21} {'end to end, fp32':>17} {'end to end, fast':>17}")
-    for network in plan.networks(one):
-        net, _ = networks.trained(one, network, train_set, torch.device("cpu"), Silent(), retrain=False)
-        net.requires_grad_(False)
-        (alone, fp32), (_, fast) = (spikes(net, x, kind) for kind in ("fp32", "fast"))
-        print(f"{network.model[4:] + ' ' + network.pool:<18} {alone:>21.2e} {fp32:>17.2e} {fast:>17.2e}", flush=True)
-        records.append({"model": network.model, "pool": network.pool, "layer": alone, "fp32": fp32, "fast": fast})
-    print("\nAccuracy (%) under attack, on the same random starts")
-    print(f"{'network':<18} {'attack':<7}{'eps':>4} " + "".join(f"{kind:>11}" for kind in PRECISIONS))
-    for cell in accuracy["reference"]:
-        model, pool, attack, eps = cell
-        values = [accuracy[kind][cell] for kind in PRECISIONS]
-        print(f"{model[4:] + ' ' + pool:<18} {attack:<7}{eps:>4g} " + "".join(f"{value:>11.2f}" for value in values))
-        about = {"model": model, "pool": pool, "attack": attack, "eps_255": eps}
-        records.append(about | dict(zip(PRECISIONS, values, strict=True)))
+    for row in layers:
+        print(f"{_name(row):<18} {row['layer']:>21.2e} {row['fp32']:>17.2e} {row['fast']:>17.2e}")
+    print(f"\nAccuracy (%) under attack, mean over {options.starts} random starts, the same for every precision")
+    heads = f"{'starts: least, most':>21}"
+    print(f"{'network':<18} {'attack':<7}{'eps':>4} " + "".join(f"{kind:>11}" for kind in PRECISIONS) + heads)
+    for row in cells:
+        values = "".join(f"{mean(row[kind]):>11.2f}" for kind in PRECISIONS)
+        starts = f"{min(row['reference']):>13.2f} {max(row['reference']):>7.2f}"
+        print(f"{_name(row):<18} {row['attack']:<7}{row['eps_255']:>4g} {values}{starts}")
     for kind in PRECISIONS[1:]:
-        furthest = max(abs(accuracy[kind][cell] - value) for cell, value in accuracy["reference"].items())
+        furthest = max(abs(mean(row[kind]) - mean(row["reference"])) for row in cells)
         print(f"furthest {kind} is from reference: {furthest:.2f} points")
     if options.json:
-        about = {"machine": describe(), "versions": versions(), "rows": records}
+        about = {"machine": describe(), "versions": versions(), "rows": layers + cells}
         options.json.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def _name(row: dict) -> str:
+    return f"{row['model'].removeprefix('sew_')} {row['pool']}"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,10 @@ class Pair(NamedTuple):
 def pair(
     depth: int, pool: str, batch: int = 16, T: int = 10, side: int = 32, device: str = "cpu", seed: int = 3407
 ) -> Pair:
-    """Return SEW-ResNets, new, settled on their batch, in eval mode; without SpikingJelly `theirs` is None."""
+    """Return SEW-ResNets, new, in eval mode with their batch's statistics; without SpikingJelly `theirs` is None.
+
+    With those, neurons fire as often as in training (about one in seven), which decides how much a product leaves out.
+    """
     try:
         from .baselines import reset_net, spikingjelly_sew_resnet
     except ImportError:
@@ -32,14 +35,21 @@ def pair(
     theirs = spikingjelly_sew_resnet(depth, pool).to(device) if spikingjelly_sew_resnet else None
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
     x, y = functional.phase_encode(images, T).to(device), torch.randint(0, 10, (batch,)).to(device)
-    ours.to(device).train()
-    with torch.no_grad():
-        for _ in range(5):
-            if theirs is None:
-                ours(x)
-            else:
-                theirs.train()(x)
-                reset_net(theirs)
+    _settle(ours.to(device) if theirs is None else theirs, x)
     if theirs is not None:
-        ours.load_state_dict(theirs.eval().state_dict())
+        reset_net(theirs)
+        ours.to(device).load_state_dict(theirs.state_dict())
     return Pair(ours.eval(), theirs, x, y)
+
+
+@torch.no_grad()
+def _settle(net: torch.nn.Module, x: torch.Tensor) -> None:
+    """Make the running statistics those of the batch; one pass does, as layers see what training would show them."""
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    net.train()(x)
+    net.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
