@@ -12,6 +12,7 @@ import torch
 from fastsnn import cli, models
 from fastsnn.nn import PhaseEncoder
 from fastsnn.sweep import Ledger, Settings, networks, plan, weights
+from fastsnn.sweep.report import differing
 from fastsnn.sweep.training_run import best, folder_of
 from fastsnn.training import evaluate, neurons_for
 
@@ -153,6 +154,24 @@ def test_the_precision_of_training_is_kept_with_the_weights_and_never_mixed(tmp_
     assert "train_precision was 'bf16' and is now None" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         train("--precision", "fp17")
+
+
+def test_how_networks_were_trained_tells_their_rows_apart_in_tables_files_and_figures(tmp_path, capsys):
+    assert train("--epochs", 1) == 0  # in fp32, by Adam, with flips
+    assert train("--epochs", 1, "--precision", "bf16", "--optimizer", "sgd", "--no-flips", "--out", "other") == 0
+    flags = ["--eps", "4", "--attacks", "fgsm", "--images", "4", "--quiet", "--out", "swept"]
+    for out in ("out", "other"):
+        assert cli.main(["sweep", "--weights", str(tmp_path / out / NAME / "latest.safetensors"), *flags]) == 0
+    with Ledger.read(tmp_path / "swept") as ledger:
+        rows = ledger.results()
+    how = ("optimizer", "flips", "train_precision")
+    assert {tuple(row[name] for name in how) for row in rows} == {("adam", "yes", "fp32"), ("sgd", "no", "bf16")}
+    assert differing(rows) == list(how)
+    assert cli.main(["export", "swept", "--format", "csv"]) == 0
+    (first, *_) = csv.DictReader((tmp_path / "swept" / "export.csv").open())
+    assert [first[name] for name in how] == [rows[0][name] for name in how]
+    assert cli.main(["report", "swept", "--no-pictures"]) == 0
+    assert "<th>train_precision</th>" in (tmp_path / "swept" / "report.html").read_text()
 
 
 def test_weights_of_the_published_stem_are_found_as_before(tmp_path):
