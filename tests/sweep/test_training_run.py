@@ -116,6 +116,30 @@ def test_a_sweep_attacks_what_was_trained_and_trains_nothing(tmp_path, capsys):
     assert not list((tmp_path / "cache" / "weights").glob("*"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--pool avg", "pools is ('avg',), but {} was trained with ('max',)"),
+        ("--defence hire", "defences is ('hire',), but {} was trained with ('none',)"),
+        ("--coding rate", "codings is ('rate',), but {} was trained with ('phase',)"),
+        ("--stem cifar", "stems is ('cifar',), but {} was trained with ('imagenet',)"),
+        ("--train-precision bf16", "train_precision is 'bf16', but {} was trained with 'fp32'"),
+        ("--optimizer sgd", "optimizer is 'sgd', but {} was trained with 'adam'"),
+        ("--no-flips", "flips is False, but {} was trained with True"),
+    ],
+)
+def test_weights_that_were_trained_otherwise_are_refused(tmp_path, capsys, flags, said):
+    file = tmp_path / "latest.safetensors"
+    settings = Settings(**tiny.SETTINGS | {"pools": ("max",), "flips": True})
+    (network,) = plan.networks(settings)
+    described = networks.describe(settings, network, tiny.load("train"), torch.device("cpu"))
+    weights.save(file, networks.untrained(settings, network, 10).state_dict(), described)
+    assert cli.main(["sweep", "--weights", str(file), "--out", "swept", "--quiet", *flags.split()]) == 2
+    assert said.format(file) in capsys.readouterr().err
+    assert cli.main(["sweep", "--weights", str(tmp_path), "--out", "swept", "--quiet"]) == 2
+    assert f"{tmp_path} is a folder; name a file of weights" in capsys.readouterr().err
+
+
 def test_the_stem_for_small_images_is_trained_attacked_and_shown(tmp_path):
     assert train("--epochs", 1, "--stem", "cifar") == 0
     file = tmp_path / "out" / NAME.replace("max", "cifar-stem") / "latest.safetensors"
