@@ -147,11 +147,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m bench.evidence", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs", "evidence"), help="folder of the sweeps and the files")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3407, 1, 2], help="of training and random starts")
-    parser.add_argument("--images", type=int, default=180, help="test images, from the first, at most 360")
+    parser.add_argument("--images", type=int, help="test images, from the first, at most 360; by default 180, or 8")
     parser.add_argument("--dry-run", action="store_true", help="say how long it would take, and begin nothing")
-    parser.add_argument("--smoke", action="store_true", help="tiny networks, hardly trained: proves that it runs")
+    parser.add_argument("--smoke", action="store_true", help="tiny networks, hardly trained, on 8 images")
     options = parser.parse_args(arguments)
-    sweeps = settings(options.seeds, options.images, options.smoke)
+    images = (8 if options.smoke else 180) if options.images is None else options.images
+    sweeps = settings(options.seeds, images, options.smoke)
     if options.dry_run:
         for name, one in sweeps.items():
             check(one, options.out / name)

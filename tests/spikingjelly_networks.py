@@ -1,6 +1,11 @@
-"""The outside witness: SpikingJelly's ResNets as the paper builds them, and sparsity read off with plain hooks."""
+"""The outside witness: SpikingJelly's ResNets as the paper builds them, and sparsity read off with plain hooks.
+
+Whichever of 2.0 and 0.0.0.0.14 is imported; .ci/run puts the old one on PYTHONPATH for the tests that compare networks.
+"""
 
 from __future__ import annotations
+
+from importlib.metadata import version
 
 import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
@@ -8,6 +13,8 @@ from spikingjelly.activation_based.functional import reset_net, set_step_mode
 from spikingjelly.activation_based.model import sew_resnet, spiking_resnet
 
 import fastsnn
+
+OLD = version("spikingjelly") == "0.0.0.0.14"
 
 
 def pair(depth: int, pool: str = "max", cnf: str = "ADD", seed: int = 0):
@@ -44,6 +51,14 @@ def unsettle(net: torch.nn.Module) -> None:
             buffer.normal_(std=0.1)
         elif name.endswith("running_var"):
             buffer.uniform_(0.5, 1.0)
+
+
+def differentiable(net: torch.nn.Module) -> torch.nn.Module:
+    """Return their network with neurons that have a gradient: in 0.0.0.0.14 only those in train mode have."""
+    for module in net.modules():
+        if OLD and isinstance(module, neuron.BaseNode):
+            module.train()
+    return net
 
 
 def batch(T: int = 4, B: int = 2, size: int = 32, seed: int = 1):

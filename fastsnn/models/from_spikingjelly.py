@@ -39,8 +39,10 @@ def from_spikingjelly(net: nn.Module) -> nn.Module:
     starts at rest, whatever voltage the neurons of `net` have, and there is nothing to reset. So a forward() that calls
     neurons more than once, as in a loop over time, is refused when it runs. `net` is left as it is.
 
-    Answers, and gradients, are those of SpikingJelly 2.0 on a network that has been reset; 0.0.0.0.14 gives no gradient
-    in eval mode. In train mode batch statistics are taken over all steps, as in SpikingJelly's multi-step mode.
+    Answers, and gradients, are those of SpikingJelly on a network that has been reset. 0.0.0.0.14's neurons have that
+    gradient in train mode, and none in eval mode; for Sigmoid, decay_input=False, and a v_reset other than 0 that is
+    not detached, it is rounded otherwise there (by 3e-7 of the largest at one layer of neurons). In train mode batch
+    statistics are taken over all steps, as in SpikingJelly's multi-step mode.
 
     Args:
         net: made of SpikingJelly's IFNode and LIFNode (surrogates ATan, Sigmoid, PiecewiseQuadratic, Rect), its layers

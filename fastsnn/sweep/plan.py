@@ -142,6 +142,9 @@ class Settings:
             defence_of("defences", value)
         for name in ("width", "epochs", "train_batch_size", "T", "K"):
             check.integer(name, getattr(self, name), at_least=1, at_most=16 if name == "K" else None)
+        for value in self.defences:  # here, lest the networks before it be trained in vain
+            if getattr(defence_of("defences", value), "periods", 0) > self.T:
+                raise ValueError(f"defences has {value!r}, expected at most as many periods as T, which is {self.T}.")
         if self.images is not None:
             check.integer("images", self.images, at_least=1)
         for name in ("root", "weights"):

@@ -32,6 +32,9 @@ TRAINING = (
     "lr",
     "schedule",
     "weight_decay",
+    "optimizer",
+    "flips",
+    "train_precision",
     "threads",
 )
 ATTACK = ("steps", "restarts", "alpha", "bn", "surrogate", "precision", "batch_size", "images")

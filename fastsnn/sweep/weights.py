@@ -14,6 +14,7 @@ import torch
 
 from .. import files
 from ..models import NO_POOL
+from .plan import DEFAULTS, EVENTS_CODING
 
 
 class CorruptWeightsError(ValueError):
@@ -72,6 +73,8 @@ def description(file: Path) -> dict:
     """
     import safetensors
 
+    if file.is_dir():
+        raise CorruptWeightsError(f"{file} is a folder; name a file of weights in it, as latest.safetensors.")
     try:
         with safetensors.safe_open(file, "pt") as opened:
             header = opened.metadata() or {}
@@ -85,6 +88,8 @@ def description(file: Path) -> dict:
 def settings_of(file: Path) -> dict[str, object]:
     """Return the settings, by their names in plan.Settings, under which a file's weights were trained.
 
+    Of what came later a description says only what is not as it once was for all: the rest is as it was then.
+
     Raises:
         FileNotFoundError, CorruptWeightsError: as in description.
     """
@@ -93,15 +98,15 @@ def settings_of(file: Path) -> dict[str, object]:
         raise CorruptWeightsError(f"{file} is a checkpoint to go on from; name latest.safetensors or best.safetensors.")
     how = found["training"]
     settings = {name: (found[of],) for name, of in (("data", "data"), ("models", "model"), ("pools", "pool"))}
-    if "stem" in found:
-        settings["stems"] = (found["stem"],)
+    settings["stems"] = (found["stem"],) if "stem" in found else DEFAULTS["stems"]
     if found["pool"] == NO_POOL:  # whatever the poolings are
         del settings["pools"]
     settings |= {"width": found["width"], "seeds": (how["seed"],), "train_batch_size": how["batch_size"]}
     settings |= {name: how[name] for name in ("epochs", "lr", "schedule", "weight_decay", "T", "K")}
-    settings |= {name: how[name] for name in ("optimizer", "flips", "train_precision") if name in how}
-    settings |= {"defences": (how["defence"],)} if "defence" in how else {}
-    settings |= {"codings": (how["coding"],)} if how.get("coding", "events") != "events" else {}
+    settings |= {name: how.get(name, DEFAULTS[name]) for name in ("optimizer", "flips", "train_precision")}
+    settings["defences"] = (how["defence"],) if "defence" in how else DEFAULTS["defences"]
+    if how.get("coding") != EVENTS_CODING:
+        settings["codings"] = (how["coding"],) if "coding" in how else DEFAULTS["codings"]
     settings |= {"frame_size": how["frame_size"]} if "frame_size" in how else {}
     return settings | {"weights": str(file)}
 

@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 
 import fastsnn
 
-from ..spikingjelly_networks import batch, leaf_gradient_zeros, pair, reset
+from ..spikingjelly_networks import batch, differentiable, leaf_gradient_zeros, pair, reset
 
 DEPTHS_AND_POOLS = [(depth, pool) for depth in (18, 34, 50) for pool in ("max", "avg")]
 
@@ -22,7 +22,7 @@ def input_gradient(net, x, y):
 @pytest.mark.parametrize(("depth", "pool"), DEPTHS_AND_POOLS)
 def test_reference_logits_and_input_gradients_equal_spikingjelly_bit_for_bit(depth, pool, training):
     ours, theirs = pair(depth, pool)
-    ours.train(training), theirs.train(training)
+    ours.train(training), differentiable(theirs.train(training))
     x, y = batch()
     expected, expected_gradient = input_gradient(theirs, x, y)
     with fastsnn.nn.precision("reference"):
@@ -36,7 +36,7 @@ def test_reference_logits_and_input_gradients_equal_spikingjelly_bit_for_bit(dep
 @pytest.mark.parametrize(("depth", "pool"), DEPTHS_AND_POOLS)
 def test_l0_sparsity_of_the_gradient_at_every_leaf_equals_spikingjelly(depth, pool):
     ours, theirs = pair(depth, pool)
-    ours.eval(), theirs.eval()
+    ours.eval(), differentiable(theirs.eval())
     x, y = batch()
     expected = leaf_gradient_zeros(theirs, lambda: cross_entropy(theirs(x.clone().requires_grad_()).mean(0), y))
     reset(theirs)
@@ -55,7 +55,7 @@ def test_l0_sparsity_of_the_gradient_at_every_leaf_equals_spikingjelly(depth, po
 @pytest.mark.parametrize("precision", ["reference", "fp32"])
 def test_every_junction_keeps_spikingjellys_argument_order(depth, cnf, precision):
     ours, theirs = pair(depth, cnf=cnf)
-    ours.eval(), theirs.eval()
+    ours.eval(), differentiable(theirs.eval())
     x, y = batch()
     expected, expected_gradient = input_gradient(theirs, x, y)
     with fastsnn.nn.precision(precision):

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 import fastsnn
 
-from ..spikingjelly_networks import batch, leaf_gradient_zeros, reset, spiking_pair
+from ..spikingjelly_networks import batch, differentiable, leaf_gradient_zeros, reset, spiking_pair
 from .test_sew_resnet import input_gradient
 
 DEPTHS_AND_POOLS = [(18, "max"), (34, "avg"), (50, "max")]
@@ -17,7 +17,7 @@ DEPTHS_AND_POOLS = [(18, "max"), (34, "avg"), (50, "max")]
 @pytest.mark.parametrize(("depth", "pool"), DEPTHS_AND_POOLS)
 def test_reference_logits_and_input_gradients_equal_spikingjelly_bit_for_bit(depth, pool, training):
     ours, theirs = spiking_pair(depth, pool)
-    ours.train(training), theirs.train(training)
+    ours.train(training), differentiable(theirs.train(training))
     x, y = batch()
     expected, expected_gradient = input_gradient(theirs, x, y)
     with fastsnn.nn.precision("reference"):
@@ -41,7 +41,7 @@ class Copied(nn.Module):
 @pytest.mark.parametrize(("depth", "pool"), DEPTHS_AND_POOLS)
 def test_l0_sparsity_of_the_gradient_at_every_leaf_equals_spikingjelly(depth, pool):
     ours, theirs = spiking_pair(depth, pool)
-    ours.eval(), theirs.eval()
+    ours.eval(), differentiable(theirs.eval())
     last = "bn2" if depth < 50 else "bn3"
     for module in list(theirs.modules()):
         if hasattr(module, last):

@@ -104,6 +104,22 @@ def test_a_ledger_of_another_version_is_refused_and_left_alone(tmp_path):
     assert (tmp_path / FILE).read_bytes() == before
 
 
+def test_a_ledger_with_fewer_columns_and_settings_is_read_as_things_were_then_and_gets_the_new_columns(tmp_path):
+    with Ledger.write(tmp_path) as ledger:
+        add(ledger, [cell(4.0)], [outcome([1, 0])])  # TRAINING names none of what came later
+    file = sqlite3.connect(tmp_path / FILE)
+    file.executescript("DROP VIEW results; CREATE VIEW results AS SELECT id AS cell FROM cells;")
+    file.close()
+    with Ledger.read(tmp_path) as ledger:
+        (row,) = ledger.results()
+        found = {name: row[name] for name in ("coding", "defence", "stem", "optimizer", "flips", "train_precision")}
+        assert list(found.values()) == ["phase", "none", "imagenet", "adam", "no", "fp32"]
+    Ledger.write(tmp_path).close()
+    file = sqlite3.connect(tmp_path / FILE)
+    assert file.execute(f"SELECT {', '.join(found)} FROM results").fetchall() == [tuple(found.values())]
+    file.close()
+
+
 def test_what_is_no_ledger_is_refused_and_left_alone(tmp_path):
     (tmp_path / FILE).write_bytes(b"something else, and precious" * 100)
     for opened in (Ledger.write, Ledger.read):

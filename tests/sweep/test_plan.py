@@ -74,6 +74,7 @@ def test_attacks_have_only_the_axes_that_they_take():
         ({"width": 0}, "width is 0"),
         ({"K": 17}, "K is 17"),
         ({"images": 0}, "images is 0"),
+        ({"T": 2, "defences": ("none", "hire:periods=3")}, "has 'hire:periods=3', .* as many periods as T, which is 2"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": "big"}, "batch_size is 'big', expected one of 'auto'"),
         (

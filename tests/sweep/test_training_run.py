@@ -12,6 +12,7 @@ import torch
 from fastsnn import cli, models
 from fastsnn.nn import PhaseEncoder
 from fastsnn.sweep import Ledger, Settings, networks, plan, weights
+from fastsnn.sweep.report import differing
 from fastsnn.sweep.training_run import best, folder_of
 from fastsnn.training import evaluate, neurons_for
 
@@ -115,6 +116,30 @@ def test_a_sweep_attacks_what_was_trained_and_trains_nothing(tmp_path, capsys):
     assert not list((tmp_path / "cache" / "weights").glob("*"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--pool avg", "pools is ('avg',), but {} was trained with ('max',)"),
+        ("--defence hire", "defences is ('hire',), but {} was trained with ('none',)"),
+        ("--coding rate", "codings is ('rate',), but {} was trained with ('phase',)"),
+        ("--stem cifar", "stems is ('cifar',), but {} was trained with ('imagenet',)"),
+        ("--train-precision bf16", "train_precision is 'bf16', but {} was trained with 'fp32'"),
+        ("--optimizer sgd", "optimizer is 'sgd', but {} was trained with 'adam'"),
+        ("--no-flips", "flips is False, but {} was trained with True"),
+    ],
+)
+def test_weights_that_were_trained_otherwise_are_refused(tmp_path, capsys, flags, said):
+    file = tmp_path / "latest.safetensors"
+    settings = Settings(**tiny.SETTINGS | {"pools": ("max",), "flips": True})
+    (network,) = plan.networks(settings)
+    described = networks.describe(settings, network, tiny.load("train"), torch.device("cpu"))
+    weights.save(file, networks.untrained(settings, network, 10).state_dict(), described)
+    assert cli.main(["sweep", "--weights", str(file), "--out", "swept", "--quiet", *flags.split()]) == 2
+    assert said.format(file) in capsys.readouterr().err
+    assert cli.main(["sweep", "--weights", str(tmp_path), "--out", "swept", "--quiet"]) == 2
+    assert f"{tmp_path} is a folder; name a file of weights" in capsys.readouterr().err
+
+
 def test_the_stem_for_small_images_is_trained_attacked_and_shown(tmp_path):
     assert train("--epochs", 1, "--stem", "cifar") == 0
     file = tmp_path / "out" / NAME.replace("max", "cifar-stem") / "latest.safetensors"
@@ -153,6 +178,24 @@ def test_the_precision_of_training_is_kept_with_the_weights_and_never_mixed(tmp_
     assert "train_precision was 'bf16' and is now None" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         train("--precision", "fp17")
+
+
+def test_how_networks_were_trained_tells_their_rows_apart_in_tables_files_and_figures(tmp_path, capsys):
+    assert train("--epochs", 1) == 0  # in fp32, by Adam, with flips
+    assert train("--epochs", 1, "--precision", "bf16", "--optimizer", "sgd", "--no-flips", "--out", "other") == 0
+    flags = ["--eps", "4", "--attacks", "fgsm", "--images", "4", "--quiet", "--out", "swept"]
+    for out in ("out", "other"):
+        assert cli.main(["sweep", "--weights", str(tmp_path / out / NAME / "latest.safetensors"), *flags]) == 0
+    with Ledger.read(tmp_path / "swept") as ledger:
+        rows = ledger.results()
+    how = ("optimizer", "flips", "train_precision")
+    assert {tuple(row[name] for name in how) for row in rows} == {("adam", "yes", "fp32"), ("sgd", "no", "bf16")}
+    assert differing(rows) == list(how)
+    assert cli.main(["export", "swept", "--format", "csv"]) == 0
+    (first, *_) = csv.DictReader((tmp_path / "swept" / "export.csv").open())
+    assert [first[name] for name in how] == [rows[0][name] for name in how]
+    assert cli.main(["report", "swept", "--no-pictures"]) == 0
+    assert "<th>train_precision</th>" in (tmp_path / "swept" / "report.html").read_text()
 
 
 def test_weights_of_the_published_stem_are_found_as_before(tmp_path):
