@@ -41,11 +41,29 @@ def check_single(settings: Settings, *, fused: bool = False) -> None:
             for more images than there are.
     """
     for name in ("eps", "steps", "bn"):
-        values = getattr(settings, name)
-        if len(values) > 1:
-            raise ValueError(f"{name} is {', '.join(map(str, values))}, expected one value.")
+        check_one_value(settings, name)
     if fused and settings.bn != ("frozen",):
         raise ValueError(f"bn is {settings.bn[0]!r}, but fused layers count with frozen statistics only.")
+    check_images(settings)
+
+
+def check_one_value(settings: Settings, name: str) -> None:
+    """Refuse settings with a list of several values under a name.
+
+    Raises:
+        ValueError: there are several.
+    """
+    values = getattr(settings, name)
+    if len(values) > 1:
+        raise ValueError(f"{name} is {', '.join(map(str, values))}, expected one value.")
+
+
+def check_images(settings: Settings) -> None:
+    """Refuse settings that ask for more test images than there are.
+
+    Raises:
+        ValueError: settings.images does.
+    """
     for name in settings.data:
         available = len(inputs.load(settings, name, "test"))
         if settings.images is not None and settings.images > available:
@@ -140,15 +158,15 @@ def default_out(settings: Settings, attack: str) -> Path:
     return Path("runs", f"sparsity-{'-'.join(settings.data)}-{digest[:8]}")
 
 
-def make_folder(out: Path) -> None:
-    """Make the folder, or take one that an earlier measurement left.
+def make_folder(out: Path, table: str = TABLE) -> None:
+    """Make the folder, or take one that an earlier measurement left: `table` is a file that it wrote.
 
     Raises:
         FileExistsError: it holds other things, or there is a file in its place.
         OSError: it cannot be made.
     """
     others = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
-    if (out.exists() and not out.is_dir()) or (others and not (out / TABLE).exists()):
+    if (out.exists() and not out.is_dir()) or (others and not (out / table).exists()):
         raise FileExistsError(
             f"{out} exists and is neither empty nor the folder of a measurement; name another: --out."
         )
