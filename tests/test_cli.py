@@ -137,9 +137,10 @@ def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
     (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name.startswith("sparsity-few-"))
     lines = list(csv.DictReader((run / "sparsity.csv").open()))
     assert {line["t"] for line in lines} == {"", "0", "1", "2", "3"}
-    flags = ["--pool", "max", "--attack", "none", "--per-step", "--fused", "--out", "fused"]
+    flags = ["--pool", "max", "--attack", "none", "--per-step", "--fused"]
     assert cli.main(["sparsity", *SPARSITY, *flags]) == 0
-    fused = list(csv.DictReader((tmp_path / "fused" / "sparsity.csv").open()))
+    fused = list(csv.DictReader((run.with_name(f"{run.name}-fused") / "sparsity.csv").open()))
+    assert {line["counted"] for line in fused} == {"kernels"} and {line["counted"] for line in lines} == {"hooks"}
     for line, other in zip(lines, fused, strict=True):
         assert (line["layer"], line["zeros_in"]) == (other["layer"], other["zeros_in"])
     assert lines != fused, "the norms are another sum's"
@@ -153,7 +154,6 @@ def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
         (["--models", "sew_resnet19"], "Did you mean"),
         (["--images", "9999"], "360 test images"),
         (["--restarts", "3"], "unrecognized arguments"),
-        (["--fused", "--bn", "batch"], "bn is 'batch', but fused layers count with frozen statistics only"),
         (["--out", __file__], "neither empty nor the folder of a measurement"),
     ],
 )
