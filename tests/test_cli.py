@@ -11,7 +11,7 @@ import pytest
 import fastsnn
 from fastsnn import cli, data
 from fastsnn.cli.settings import settings_of
-from fastsnn.sweep import Ledger, folder, weights
+from fastsnn.sweep import Ledger, folder, theorems, weights
 
 from .sweep import tiny
 
@@ -137,9 +137,10 @@ def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
     (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name.startswith("sparsity-few-"))
     lines = list(csv.DictReader((run / "sparsity.csv").open()))
     assert {line["t"] for line in lines} == {"", "0", "1", "2", "3"}
-    flags = ["--pool", "max", "--attack", "none", "--per-step", "--fused", "--out", "fused"]
+    flags = ["--pool", "max", "--attack", "none", "--per-step", "--fused"]
     assert cli.main(["sparsity", *SPARSITY, *flags]) == 0
-    fused = list(csv.DictReader((tmp_path / "fused" / "sparsity.csv").open()))
+    fused = list(csv.DictReader((run.with_name(f"{run.name}-fused") / "sparsity.csv").open()))
+    assert {line["counted"] for line in fused} == {"kernels"} and {line["counted"] for line in lines} == {"hooks"}
     for line, other in zip(lines, fused, strict=True):
         assert (line["layer"], line["zeros_in"]) == (other["layer"], other["zeros_in"])
     assert lines != fused, "the norms are another sum's"
@@ -153,12 +154,42 @@ def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
         (["--models", "sew_resnet19"], "Did you mean"),
         (["--images", "9999"], "360 test images"),
         (["--restarts", "3"], "unrecognized arguments"),
-        (["--fused", "--bn", "batch"], "bn is 'batch', but fused layers count with frozen statistics only"),
         (["--out", __file__], "neither empty nor the folder of a measurement"),
     ],
 )
 def test_a_bad_flag_of_sparsity_is_refused_with_one_sentence_and_nothing_written(capsys, tmp_path, flags, message):
     assert message in refused(capsys, "sparsity", *flags)
+    assert not (tmp_path / "runs").exists()
+
+
+THEOREMS = [*tiny.FLAGS[:10], "--images", "3", "--quiet"]
+
+
+def test_theorems_shows_its_tables_and_writes_a_file_and_a_figure_for_each(capsys, tmp_path):
+    assert cli.main(["theorems", *THEOREMS]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("sew_resnet18 max 3407: 3 images, eps = 6/255") and err == ""
+    assert "sew_resnet18 avg 3407: 3 images" in out and "4.4  density" in out
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("theorems-few-") and len(list((run / "figures").iterdir())) == 10
+    for name in theorems.TABLES:
+        assert {line["pool"] for line in csv.DictReader((run / name).open())} == {"max", "avg"}
+    assert cli.main(["theorems", *THEOREMS, "--out", str(run), "--pool", "max", "--train-each-T"]) == 0
+    lines = list(csv.DictReader((run / "theorem-4.2.csv").open()))
+    assert [(line["trained_with"], line["T"]) for line in lines][2:] == [("4", "4"), ("1", "1"), ("2", "2")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--eps", "0"], "eps is 0, expected the radius"),
+        (["--images", "1"], "images is 1, expected at least 2"),
+        (["--attack", "pgd"], "unrecognized arguments: --attack"),
+        (["--out", __file__], "neither empty nor the folder of a measurement"),
+    ],
+)
+def test_a_bad_flag_of_theorems_is_refused_with_one_sentence_and_nothing_written(capsys, tmp_path, flags, message):
+    assert message in refused(capsys, "theorems", *flags)
     assert not (tmp_path / "runs").exists()
 
 

@@ -62,8 +62,8 @@ def gradient_sparsity(
             of which there are none here.
         engine: None for hooks on the plain layers, exact and slow; "auto" for the engine's layers, which count as they
             write gradients. Their sums are other ones, so that a spike at the edge may fall otherwise; on the same
-            gradients zeros are the same, norms within 1e-6. For networks made of nn.spiking_layer, without batch
-            statistics and "and" junctions; an attack must leave its own engine at "auto".
+            gradients zeros are the same, norms within 1e-6. For networks made of nn.spiking_layer; an attack must leave
+            its own engine at "auto".
         on_batch: called after each batch with its number of samples.
 
     Returns:
@@ -79,8 +79,8 @@ def gradient_sparsity(
             f"network is of type {type(network).__name__}, expected a torch.nn.Module, whose layers are watched."
         )
     check.one_of("precision", precision, ("reference", "fp32"))
-    if engine is not None and check.one_of("engine", engine, ("auto",)) and bn != "frozen":
-        raise ValueError(f"bn is {bn!r} with engine='auto', expected 'frozen', or engine=None.")
+    if engine is not None:
+        check.one_of("engine", engine, ("auto",))
     batches = 0
     with watching(network, underflow=underflow, in_kernels=engine is not None) as watched:
         for batch_x, batch_y in _batches(x, y):
@@ -138,13 +138,13 @@ def _rows(watched: Watched, per_step: bool) -> Iterator[LayerGradient]:
 
 def _columns(tally: Tally) -> list[tuple[float, ...]]:
     """Return zeros, structural zeros, L1, L2 and Linf of one side, for every time step and for all."""
-    if not tally.samples:
-        return [(math.nan,) * 5] * (tally.T + 1)
-    zeros = (tally.zeros.double() / tally.numbers).tolist()
-    structural = (
-        (tally.structural.double() / tally.retried).tolist()
-        if torch.is_tensor(tally.retried)
-        else [math.nan] * len(zeros)
-    )
-    norms = [norm.tolist() for norm in (tally.norms / tally.samples).where(tally.numbers > 0, math.nan)]
-    return list(zip(zeros, structural, *norms, strict=True))
+    counted = ((tally.zeros, tally.numbers), (tally.structural, tally.retried))
+    columns = [[_share(*pair) for pair in zip(*both, strict=True)] for both in counted]
+    for norm in tally.norms:
+        there = zip(norm, tally.numbers, strict=True)
+        columns.append([total / tally.samples if numbers else math.nan for total, numbers in there])
+    return list(zip(*columns, strict=True))
+
+
+def _share(zeros: float, numbers: int) -> float:
+    return zeros / numbers if numbers else math.nan

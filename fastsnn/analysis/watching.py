@@ -14,13 +14,25 @@ import torch
 from torch import nn
 
 from ..nn import IFNode, Junction, PhaseEncoder, in_force
+from ..nn.in_force import LayerCounts
 from ..ops.attack_step import default_batch_axis
-from .tally import Tally
+from .tally import Tally, settle
 
 NETWORK = "network"  # the row whose input is x and whose output are the logits
 _SCALE = (
     64  # binary digits: the largest number at the logits becomes 2^63, and layers may still make it 2^64 times larger
 )
+_PLACES = {  # of LayerCounts, what is at a part's input and output
+    kind: tuple(tuple(map(LayerCounts._fields.index, side)) for side in sides)
+    for kind, sides in {
+        "conv": (["input"], ["product"]),
+        "norm": (["product"], ["behind_norm"]),
+        "neuron": (["behind_norm"], ["spikes"]),
+        "junction": (["spikes", "residual"], ["output"]),
+        "current": (["behind_norm", "residual"], ["behind_norm"]),  # the sum's gradient is that of both summands
+    }.items()
+}
+_TOGETHER = 32  # passes whose counts wait to be added: 5 KiB for each of them and side of a layer
 _KINDS = (
     (nn.modules.conv._ConvNd, "convolution"),
     (nn.modules.batchnorm._BatchNorm, "batch norm"),
@@ -55,6 +67,7 @@ class Watched:
         self.T: int | None = None
         self.y: torch.Tensor | None = None
         self._again, self._called, self._x = False, {}, None
+        self._plans: dict[tuple[str, ...], list] = {}  # of layers: tallies, and what of LayerCounts they take
 
     def labelled(self, y: torch.Tensor) -> None:
         """Tell the labels [B] of the batch that comes next."""
@@ -81,14 +94,20 @@ class Watched:
         parts = [part for part in order if part is not None]
         names = [self._call(part, T) for part in parts]
 
-        def take(output, behind_norm, product, at_input):
-            joined = behind_norm if charges else output
-            sides = {conv: ([at_input], [product]), norm: ([product], [behind_norm]), neuron: ([behind_norm], [output])}
-            sides[junction] = ([joined, joined], [joined])
-            for name, part in zip(names, parts, strict=True):
-                for tally, counts in zip(self.sides[name], sides[part], strict=True):
-                    if counts[0] is not None:
-                        tally.take_counts(counts, self._again)
+        places = {
+            part: _PLACES[kind] for kind, part in zip(("conv", "norm", "neuron"), (conv, norm, neuron), strict=True)
+        }
+        places[junction] = _PLACES["current" if charges else "junction"]
+        plan = self._plans.setdefault(tuple(names), [])
+
+        def take(counts: LayerCounts) -> None:
+            if not plan:  # tallies are made when the first forward pass is over
+                for name, part in zip(names, parts, strict=True):
+                    plan.extend(zip(self.sides[name], places[part], strict=True))
+            for tally, sides in plan:
+                seen = [counts[side] for side in sides]
+                if seen[0] is not None:
+                    tally.waiting[self._again].append(seen)
 
         return take
 
@@ -116,9 +135,8 @@ class Watched:
     def settle(self) -> bool:
         """Bring all tallies up to date; return whether all numbers were finite."""
         tallies = [tally for sides in self.sides.values() for tally in sides]
-        for tally in tallies:
-            tally.settle()
-        return all(bool(tally.finite) for tally in tallies if tally.finite is not None)
+        settle(tallies)
+        return all(tally.finite for tally in tallies)
 
     def forget(self) -> None:
         """Let go of the last pass's tensors."""
@@ -149,9 +167,10 @@ class Watched:
         if self.T not in (None, T):
             raise ValueError(f"x has batches of {self.T} and of {T} time steps, expected the same everywhere.")
         self.T = T
+        exact = not self.in_kernels
         for name in self._called:
-            exact = not self.in_kernels
-            self.sides.setdefault(name, (Tally(T, exact), Tally(T, exact)))
+            if name not in self.sides:
+                self.sides[name] = (Tally(T, exact), Tally(T, exact))
         # the hook holds what lies before it in the graph, and nothing that holds the hook: no cycle keeps a batch alive
         inner, values, x = torch.autograd.graph.get_gradient_edge(logits), logits.detach(), self._x
         logits = logits.view_as(logits)
@@ -168,6 +187,8 @@ class Watched:
                 torch.autograd.grad(inner, x, enlarged, retain_graph=True)
             finally:
                 self._again = False
+        if self.passes and self.passes % _TOGETHER == 0:
+            self.settle()
         self.passes, self.samples = self.passes + 1, self.samples + self._B
         self._take(NETWORK, 1, (grad,))
 

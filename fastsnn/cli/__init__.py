@@ -3,6 +3,7 @@
     fastsnn train     train networks with the paper's recipe or a defence, with checkpoints
     fastsnn sweep     train, attack, and show the accuracies; go on where it was interrupted
     fastsnn sparsity  zeros and norms of the gradient at every layer, as CSV and figures
+    fastsnn theorems  the paper's theorems in numbers, and what zeros are due to, as CSV and figures
     fastsnn verdict   whether the gradients of a sweep's networks are masked
     fastsnn report    a page with the figures and tables of one or several sweeps
     fastsnn export    a sweep's results as CSV, Parquet or JSON
@@ -25,11 +26,11 @@ from typing import NoReturn
 
 from .. import __version__
 from ..training.ranks import count, speaks
-from . import doctor, export, report, sparsity, sweep, train, verdict
+from . import doctor, export, report, sparsity, sweep, theorems, train, verdict
 from .speech import say
 
-_COMMANDS = {"train": train, "sweep": sweep, "sparsity": sparsity, "verdict": verdict, "report": report}
-_COMMANDS |= {"export": export, "doctor": doctor}
+_COMMANDS = {"train": train, "sweep": sweep, "sparsity": sparsity, "theorems": theorems, "verdict": verdict}
+_COMMANDS |= {"report": report, "export": export, "doctor": doctor}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     text = "batch norm meanwhile: running statistics, the batch's, or the paper's train mode"
     add(group, "bn", str, "frozen|batch|drift", text, nargs=1)
     group.add_argument("--per-step", action="store_true", help="also a line of the CSV file for every time step")
-    text = "count inside the engine's fused layers, whose sums attacks use: several times faster; needs --bn frozen"
+    text = "count inside the engine's fused layers, whose sums attacks use: several times faster"
     group.add_argument("--fused", action="store_true", help=text)
     add_retrain_flag(add_training_flags(parser))
     group = parser.add_argument_group("running")
@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         if missing := folder.missing_packages():
             raise ImportError(missing)
         settings = settings_of(arguments)
-        sparsity.check_single(settings, fused=arguments.fused)
-        out = arguments.out or sparsity.default_out(settings, arguments.attack)
+        sparsity.check_single(settings)
+        out = arguments.out or sparsity.default_out(settings, arguments.attack, fused=arguments.fused)
         weights.directory()
         sparsity.make_folder(out)
     except (ValueError, TypeError, ImportError, OSError) as error:
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         with progress_of(arguments.progress) as progress:
             for measured in sparsity.measure(settings, arguments.attack, progress, **how):
                 found.append(measured)
-                sparsity.write_csv(settings, arguments.attack, found, out / sparsity.TABLE)
+                sparsity.write_csv(settings, arguments.attack, found, out / sparsity.TABLE, fused=arguments.fused)
         drawn = drawing.write(found, out / "figures")
     except (FloatingPointError, OSError, ValueError) as error:
         return say(arguments, sentence(error), 1)

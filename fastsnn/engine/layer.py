@@ -15,12 +15,13 @@ import torch
 from torch import nn
 
 from ..nn import IFNode
+from ..nn.in_force import LayerCounts
 from ..nn.layers import charged
 from ..nn.norms import follow, running_affine, uses_batch_statistics
 from ..ops.differentiable_once import differentiable_once
 from ..ops.integrate_fire import backward, backward_counted, forward
 from ..ops.norm_fire import Normed, fire
-from ..ops.tally import Counts, count
+from ..ops.tally import count
 from .forms import Form
 
 
@@ -51,12 +52,9 @@ class PreparedLayer:
         x_seq: torch.Tensor,
         residual: torch.Tensor | None,
         junction: str | None,
-        take_counts: Callable[..., None] | None = None,
+        take_counts: Callable[[LayerCounts], None] | None = None,
     ) -> torch.Tensor:
         """[T, B, C, H, W] -> [T, B, planes, h, w]; see nn.spiking_layer, and in_force for what takes counts."""
-        if take_counts is not None and (self.drifts or junction not in (None, "add", "current")):
-            what = "norms with the batch's statistics" if self.drifts else f"the junction {junction!r}"
-            raise ValueError(f"gradients are not counted inside layers with {what}; expected engine=None.")
         norm = (None, None) if self.norm is None else (self.norm.weight, self.norm.bias)
         return _Layer.apply(x_seq, residual, self.conv.weight, self.conv.bias, *norm, junction, self, take_counts)
 
@@ -109,17 +107,37 @@ class PreparedLayer:
         scale = self.affine[0]
         return grad if scale is None else grad * _channels(scale), None, None, grad_residual
 
-    def unfire_counted(self, grad_out: torch.Tensor, charge, junction) -> tuple[tuple, tuple[Counts, ...]]:
-        """Return what `unfire` does, and the counts of the gradient at the output, and behind and before the norm."""
+    def unfire_counted(self, grad_out: torch.Tensor, charge, current, residual, junction, batch):
+        """Return what `unfire` does, and a LayerCounts of it, without that of the layer's input."""
+        T, B = grad_out.shape[:2]
         if self.neuron is not None and junction != "current":
-            grad, counts = backward_counted(grad_out, charge, *self.affine, self.neuron)
-            return (grad, None, None, grad_out if junction == "add" else None), counts
+            multiplies = None if residual is None else junction
+            affine = self.affine if batch is None else (batch.scale, batch.shift)
+            how = (residual, multiplies, self.neuron, batch is None)
+            grad, grad_residual, counts = backward_counted(grad_out, charge, *affine, *how)
+            spikes, behind_norm, product = counts
+            gradients = (grad, None, None)
+            if batch is not None:
+                gradients = Normed.backward(batch, grad, charge)  # the neurons' own are done
+                product = count(gradients[0], T, B)
+            output = at_residual = spikes
+            if multiplies is not None:
+                output, at_residual = count(grad_out, T, B), count(grad_residual, T, B)
+            elif junction == "add":
+                grad_residual = grad_out
+            return (*gradients, grad_residual), LayerCounts(output, spikes, behind_norm, product, at_residual)
         at_charge = grad_out
         if self.neuron is not None:
             at_charge, _, _ = backward(grad_out.to(charge.dtype), charge, None, None, None, None, None, self.neuron)
-        grad = at_charge if self.affine[0] is None else at_charge * _channels(self.affine[0])
-        counts = tuple(count(gradient, *grad_out.shape[:2]) for gradient in (grad_out, at_charge, grad))
-        return (grad, None, None, at_charge if junction == "current" else None), counts
+        output, behind_norm = count(grad_out, T, B), count(at_charge, T, B)
+        if batch is not None:
+            gradients = batch.backward(at_charge.clone(), current)  # it may write into its argument
+        else:
+            scale = self.affine[0]
+            gradients = (at_charge if scale is None else at_charge * _channels(scale), None, None)
+        grad_residual = at_charge if junction == "current" else None
+        counts = LayerCounts(output, output, behind_norm, count(gradients[0], T, B), behind_norm)
+        return (*gradients, grad_residual), counts
 
     def _normed(self, current: torch.Tensor, batch: Normed | None) -> torch.Tensor:
         scale, shift = self.affine if batch is None else (batch.scale, batch.shift)
@@ -151,14 +169,15 @@ class _Layer(torch.autograd.Function):
         if ctx.take_counts is None:
             gradients = layer.unfire(grad_out, *kept, ctx.junction, ctx.batch)
         else:
-            gradients, counts = layer.unfire_counted(grad_out, kept[0], ctx.junction)
+            gradients, counts = layer.unfire_counted(grad_out, *kept, ctx.junction, ctx.batch)
         grad_current, grad_norm_weight, grad_norm_bias, grad_residual = gradients
         grad_frames = _frames(grad_current, layer.dtype)
         grad_x = grad_weight = grad_bias = None
         if needs[0]:
             grad_x = _sequence(layer.form.backward(grad_frames), grad_out).to(ctx.dtype)
         if counts is not None:
-            ctx.take_counts(*counts, None if grad_x is None else count(grad_x, *grad_out.shape[:2]))
+            at_input = None if grad_x is None else count(grad_x, *grad_out.shape[:2])
+            ctx.take_counts(counts._replace(input=at_input))
         if needs[2]:
             grad_weight = layer.form.weight_gradient(layer.conv, frames, grad_frames)
         if needs[3]:

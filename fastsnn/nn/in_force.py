@@ -8,24 +8,45 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
+
+from ..ops.tally import Counts
 
 # (conv, norm, neuron, x_seq, residual, junction, spikes) -> the layer's output; None: compute it yourself.
 # What takes counts comes behind where somebody counts, see Counting.
 Compute = Callable[..., torch.Tensor | None]
 
 
+class LayerCounts(NamedTuple):
+    """What was counted of a layer's gradients, side by side.
+
+    Attributes:
+        output: at the layer's output.
+        spikes: at the output of its neurons: in front of the junction, unless that joins the current.
+        behind_norm: at the output of its norm, or of its product where it has none.
+        product: at the output of its product.
+        residual: at the residual, if there is one.
+        input: at the layer's input; None where nobody asked for it.
+    """
+
+    output: Counts
+    spikes: Counts
+    behind_norm: Counts
+    product: Counts
+    residual: Counts
+    input: Counts | None = None
+
+
 class Counting(Protocol):
     """Who has gradients counted where they are computed: analysis.gradient_sparsity."""
 
-    def layer(self, conv, norm, neuron, junction, T: int) -> Callable[..., None]:
+    def layer(self, conv, norm, neuron, junction, T: int) -> Callable[[LayerCounts], None]:
         """Hear of a spiking layer that an engine computes, with parts of None where it has none.
 
-        Return what is called in each backward pass through it, with the Counts of the gradient at its output, behind
-        its norm, in front of it, and at its input (None: not asked for).
+        Return what is called in each backward pass through it.
         """
 
     def around(self, module: nn.Module, x_seq: torch.Tensor, compute: Callable) -> torch.Tensor:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import files
+from ..models import NO_POOL, STEM
 from ..sweep.figure import accuracy_over_eps
+from ..sweep.plan import Network
 from ..sweep.report import ARITHMETIC, TRAINING, Row, differs, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+POOLINGS = {"max": "max pooling", "avg": "average pooling", NO_POOL: "no pooling"}
 _NAMED = ("data", "model", "width", "bn")  # in this order in every figure's name, the others where they differ
 _OTHERS = (*(name for name in TRAINING if name not in _NAMED), *ARITHMETIC)
 
@@ -32,6 +35,19 @@ def accuracies(rows: Sequence[Row]) -> dict[str, Figure]:
 def _plain(text: object) -> str:
     """Return text without what a file's name should not have."""
     return re.sub(r"[^\w.+-]", "_", str(text))
+
+
+def subject(network: Network) -> tuple[str, ...]:
+    """Return what a figure of gradients shows: data set, model, and coding, defence and stem that are not usual."""
+    more = (network.coding,) if network.coding != "phase" else ()
+    more += (re.sub(r"\W+", "-", network.defence),) if network.defence != "none" else ()
+    more += (f"{network.stem}-stem",) if network.stem != STEM else ()
+    return network.data, network.model, *more
+
+
+def title_of(subject: tuple[str, ...]) -> str:
+    """Return a subject as a title: the network first."""
+    return ", ".join((subject[1], subject[0], *subject[2:]))
 
 
 def saved(figure: Figure, file: Path) -> Path:

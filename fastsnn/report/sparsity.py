@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..analysis import LayerGradient
-from ..models import NO_POOL, STEM
 from ..sweep.figure import COLOURS
-from ..sweep.plan import Network
 from ..sweep.sparsity import Measured
-from .figures import saved
+from .figures import POOLINGS, saved, subject, title_of
 from .published import ZEROS
 
 if TYPE_CHECKING:
@@ -26,30 +23,21 @@ _KINDS = {  # of layers, in the order of bars, by the names that are shown
     "junction": ("junction",),
     "pooling": ("max pool", "average pool"),
 }
-_NAMES = {"max": "max pooling", "avg": "average pooling", NO_POOL: "no pooling"}
 
 
 def figures(found: Sequence[Measured]) -> dict[str, Figure]:
     """Return, for each data set and network, a figure by kind of layer and one along the depth; seeds are averaged."""
     made = {}
-    for key in dict.fromkeys(_subject(one.network) for one in found):
+    for key in dict.fromkeys(subject(one.network) for one in found):
         pools: dict[str, list[list[LayerGradient]]] = {}
         for network, sparsity in found:
-            if _subject(network) == key:
+            if subject(network) == key:
                 pools.setdefault(network.pool, []).append([row for row in sparsity if row.t is None])
         means = {pool: _over_seeds(tables) for pool, tables in pools.items()}
-        name, title = "-".join(key), ", ".join((key[1], key[0], *key[2:]))
+        name, title = "-".join(key), title_of(key)
         made[f"sparsity-by-kind-{name}"] = _by_kind(means, title)
         made[f"sparsity-along-depth-{name}"] = _along_depth(means, title)
     return made
-
-
-def _subject(network: Network) -> tuple[str, ...]:
-    """Return what a figure shows: data set, model, and coding and defence unless they are "phase" and "none", stem."""
-    more = (network.coding,) if network.coding != "phase" else ()
-    more += (re.sub(r"\W+", "-", network.defence),) if network.defence != "none" else ()
-    more += (f"{network.stem}-stem",) if network.stem != STEM else ()
-    return network.data, network.model, *more
 
 
 def write(found: Sequence[Measured], folder: Path) -> list[Path]:
@@ -76,7 +64,7 @@ def _by_kind(pools: dict[str, list[LayerGradient]], title: str) -> Figure:
         at = [place + (i - (len(pools) - 1) / 2) * width for place in places.values()]
         shares = [_of_input(rows), *(_of_kind(rows, names) for names in kinds.values())]
         zeros, structural = zip(*shares, strict=True)
-        bars = axes.bar(at, zeros, 0.92 * width, color=COLOURS[pool], label=_NAMES[pool])
+        bars = axes.bar(at, zeros, 0.92 * width, color=COLOURS[pool], label=POOLINGS[pool])
         axes.bar_label(bars, [f"{share:.1f}" for share in zeros], padding=2, fontsize="small")
         underflow = [share - rest for share, rest in zip(zeros, structural, strict=True)]
         if max(underflow) > 0.1:
@@ -117,7 +105,7 @@ def _along_depth(pools: dict[str, list[LayerGradient]], title: str) -> Figure:
             for of_shortcut, line in ((False, "-o"), (True, "o")):
                 some = [i for i, row in enumerate(layers) if _is_shortcut(row) == of_shortcut]
                 look = {"color": COLOURS[pool], "markersize": 3.5, "fillstyle": "none" if of_shortcut else "full"}
-                look |= {"label": None if of_shortcut else _NAMES[pool], "linewidth": 1.2}
+                look |= {"label": None if of_shortcut else POOLINGS[pool], "linewidth": 1.2}
                 axes.plot([places[i] for i in some], [values[i] for i in some], line, **look)
     stages: dict[str, int] = {}
     for row, place in zip(layers, places, strict=True):

@@ -33,19 +33,34 @@ class Measured(NamedTuple):
     sparsity: Sparsity
 
 
-def check_single(settings: Settings, *, fused: bool = False) -> None:
+def check_single(settings: Settings) -> None:
     """Refuse settings that ask for several attacks: their gradients would be mixed.
 
     Raises:
-        ValueError: eps, steps or bn has more than one value; bn is not "frozen" with fused layers; settings.images asks
-            for more images than there are.
+        ValueError: eps, steps or bn has more than one value; settings.images asks for more images than there are.
     """
     for name in ("eps", "steps", "bn"):
-        values = getattr(settings, name)
-        if len(values) > 1:
-            raise ValueError(f"{name} is {', '.join(map(str, values))}, expected one value.")
-    if fused and settings.bn != ("frozen",):
-        raise ValueError(f"bn is {settings.bn[0]!r}, but fused layers count with frozen statistics only.")
+        check_one_value(settings, name)
+    check_images(settings)
+
+
+def check_one_value(settings: Settings, name: str) -> None:
+    """Refuse settings with a list of several values under a name.
+
+    Raises:
+        ValueError: there are several.
+    """
+    values = getattr(settings, name)
+    if len(values) > 1:
+        raise ValueError(f"{name} is {', '.join(map(str, values))}, expected one value.")
+
+
+def check_images(settings: Settings) -> None:
+    """Refuse settings that ask for more test images than there are.
+
+    Raises:
+        ValueError: settings.images does.
+    """
     for name in settings.data:
         available = len(inputs.load(settings, name, "test"))
         if settings.images is not None and settings.images > available:
@@ -78,7 +93,7 @@ def measure(
         FloatingPointError: training diverged.
     """
     check.one_of("attack", attack, ATTACKS)
-    check_single(settings, fused=fused)
+    check_single(settings)
     device = plan.device(settings.device)
     for network in plan.networks(settings):
         train_set = inputs.load(settings, network.data, "train")
@@ -116,12 +131,16 @@ def _attack(settings: Settings, network: Network, net: torch.nn.Module, name: st
     return crafted
 
 
-def write_csv(settings: Settings, attack: str, found: Sequence[Measured], path: Path) -> None:
-    """Write a line per network, layer and time step, whole or not at all; shares from 0 to 1, eps in 1/255."""
+def write_csv(settings: Settings, attack: str, found: Sequence[Measured], path: Path, *, fused: bool = False) -> None:
+    """Write a line per network, layer and time step, whole or not at all; shares from 0 to 1, eps in 1/255.
+
+    The column `counted` says where: "hooks" on plain layers, or "kernels" of fused ones.
+    """
     how = {"width": settings.width, "T": settings.T, "K": settings.K, "attack": attack, "bn": settings.bn[0]}
     how["eps_255"] = None if attack == "none" else settings.eps[0]
     for field, value in (("steps", settings.steps[0]), ("alpha", settings.alpha)):
         how[field] = value if attack != "none" and by_name.takes(attack, field) else None
+    how["counted"] = "kernels" if fused else "hooks"
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [field.name for field in fields(Network)]
@@ -134,21 +153,21 @@ def write_csv(settings: Settings, attack: str, found: Sequence[Measured], path: 
     files.write(path, text.getvalue().encode())
 
 
-def default_out(settings: Settings, attack: str) -> Path:
-    """Return runs/sparsity-<data>-<hash of the settings and the attack>."""
+def default_out(settings: Settings, attack: str, *, fused: bool = False) -> Path:
+    """Return runs/sparsity-<data>-<hash of the settings and the attack>, with -fused behind it if that is so."""
     digest = hashlib.sha256(json.dumps([plan.told(settings), attack], sort_keys=True).encode()).hexdigest()
-    return Path("runs", f"sparsity-{'-'.join(settings.data)}-{digest[:8]}")
+    return Path("runs", f"sparsity-{'-'.join(settings.data)}-{digest[:8]}{'-fused' if fused else ''}")
 
 
-def make_folder(out: Path) -> None:
-    """Make the folder, or take one that an earlier measurement left.
+def make_folder(out: Path, table: str = TABLE) -> None:
+    """Make the folder, or take one that an earlier measurement left: `table` is a file that it wrote.
 
     Raises:
         FileExistsError: it holds other things, or there is a file in its place.
         OSError: it cannot be made.
     """
     others = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
-    if (out.exists() and not out.is_dir()) or (others and not (out / TABLE).exists()):
+    if (out.exists() and not out.is_dir()) or (others and not (out / table).exists()):
         raise FileExistsError(
             f"{out} exists and is neither empty nor the folder of a measurement; name another: --out."
         )

@@ -71,9 +71,24 @@ def test_neurons_count_what_they_write_and_write_what_they_would(instruction_set
     inputs = (grad, x, None, scale, shift, None, None, neuron)
     at_current, _, _ = backward(*inputs, through_affine=False)
     expected, _, _ = backward(*inputs)
-    found, counts = backward_counted(grad, x, scale, shift, neuron)
+    found, _, counts = backward_counted(grad, x, scale, shift, None, None, neuron)
     assert torch.equal(found, expected)
     for counted, gradient in zip(counts, (grad, at_current, expected), strict=True):
+        assert_same(counted, gradient)
+
+
+@pytest.mark.parametrize("junction", ["and", "iand", "and_not"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])  # by the kernel, and by passes
+def test_neurons_behind_a_product_count_the_gradient_at_their_spikes(junction, dtype):
+    x, residual = torch.randn(T, B, 5, 4, 4), (torch.rand(T, B, 5, 4, 4) < 0.5).float()
+    scale, shift, grad = torch.rand(5) + 0.5, torch.randn(5), sparse(T, B, 5, 4, 4)
+    x, residual, grad, neuron = x.to(dtype), residual.to(dtype), grad.to(dtype), Neuron()
+    at_current, _, expected = backward(grad, x, None, scale, shift, residual, junction, neuron, through_affine=False)
+    found, at_residual, counts = backward_counted(grad, x, scale, shift, residual, junction, neuron, False)
+    assert torch.equal(found, at_current) and torch.equal(at_residual, expected)
+    r, g = residual.float(), grad.float()
+    at_spikes = {"and": g * r, "iand": -(g * r), "and_not": g * (1 - r)}[junction]
+    for counted, gradient in zip(counts, (at_spikes, at_current, at_current), strict=True):
         assert_same(counted, gradient)
 
 
@@ -83,7 +98,7 @@ def test_no_number_of_threads_changes_a_sum():
     try:
         for many in (1, 3):
             torch.set_num_threads(many)
-            counts = (*backward_counted(grad, x, None, None, Neuron())[1], count(grad, 4, 8))
+            counts = (*backward_counted(grad, x, None, None, None, None, Neuron())[2], count(grad, 4, 8))
             found.append(torch.stack([one.sums for one in counts]))
     finally:
         torch.set_num_threads(threads)

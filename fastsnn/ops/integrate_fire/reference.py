@@ -71,7 +71,7 @@ def backward(
         h, spikes = trace[t]
         grad = grad_out[t].float()
         if grad_residual is not None:
-            grad, grad_residual[t] = _unjoin(grad, spikes, residual[t].float(), junction)
+            grad, grad_residual[t] = unjoin(grad, spikes, residual[t].float(), junction)
         u = h - neuron.v_threshold
         sg = surrogate_gradient(u, neuron.surrogate, neuron.alpha) if slopes is None else slopes[t]
         if not neuron.detach_reset and neuron.v_reset is None:
@@ -134,8 +134,8 @@ def _join(s, r, junction):
     return r * (1 - s) if junction == "iand" else s * (1 - r)
 
 
-def _unjoin(grad, s, r, junction):
-    """Return the gradients at the spikes and at the residual (for "add" both are grad itself)."""
+def unjoin(grad, s, r, junction):
+    """Return the gradients at the spikes and at the residual, for a junction that multiplies."""
     if junction == "and":
         return grad * r, grad * s
     return (-(grad * r), grad * (1 - s)) if junction == "iand" else (grad * (1 - r), -(grad * s))
