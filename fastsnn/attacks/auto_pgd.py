@@ -22,7 +22,7 @@ from .balls import L2, Linf, ball_of
 from .draws import Generators
 from .gradient import InputGradient
 from .objectives import cross_entropy, dlr, dlr_towards
-from .rows import beside, chosen, of_each
+from .rows import beside, of_each, put
 from .until_fooled import Attempt, until_fooled
 
 LOSSES = {"ce": cross_entropy, "dlr": dlr}
@@ -167,18 +167,20 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
         gradient.begin()
         move = _momentum_step(ball, origin, eps, axis)
 
-        adv = before = best = found = (origin + beside(eps, origin, axis) * noise).clamp(0, 1)
+        adv = before = (origin + beside(eps, origin, axis) * noise).clamp(0, 1)
         g, loss, logits = gradient.look(adv, y)
-        best_g, best_loss, fooled = g, loss, gradient.objective.reached(logits, y)
+        best, best_g, found = adv.clone(), g.clone(), adv.clone()  # written in place from here on
+        best_loss, fooled = loss, gradient.objective.reached(logits, y)
         size, losses = 2 * eps, torch.zeros(steps, len(y), device=y.device)
         best_at_check, halved = loss, torch.ones_like(fooled)
         for i in range(steps):
             adv, before = move(adv, before, g, size, 0.75 if i else 1.0), adv
             g, losses[i], logits = gradient.look(adv, y)
             wrong = gradient.objective.reached(logits, y)
-            found, fooled = chosen(wrong, adv, found, axis), fooled | wrong
-            better = losses[i] > best_loss
-            best, best_g = chosen(better, adv, best, axis), chosen(better, g, best_g, axis)
+            put(wrong, adv, found, axis)
+            fooled, better = fooled | wrong, losses[i] > best_loss
+            put(better, adv, best, axis)
+            put(better, g, best_g, axis)
             best_loss = torch.where(better, losses[i], best_loss)
             if i in checks:
                 since = slice(i + 1 - checks[i], i + 1)  # the first row is compared with the last, which is 0
@@ -186,7 +188,8 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
                 stuck = ~halved & (best_at_check >= best_loss)
                 halved = (growing <= checks[i] * _MOST_GROWING) | stuck
                 best_at_check, size = best_loss, torch.where(halved, size / 2, size)
-                adv, g = chosen(halved, best, adv, axis), chosen(halved, best_g, g, axis)
+                put(halved, best, adv, axis)
+                put(halved, best_g, g, axis)
         return ball.inside(found, origin, eps, axis), fooled
 
     return climb

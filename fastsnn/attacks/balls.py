@@ -10,14 +10,12 @@ Linf is ops/attack_step. L2 and L1 follow foolbox's order of operations; so for 
 
 from __future__ import annotations
 
-import functools
-
 import torch
 
 from ..ops import attack_step, check
 from ..ops.attack_step import default_batch_axis
 from .draws import Draw, Generators, for_each, like
-from .rows import beside, of_each
+from .rows import beside, of_each, read_at_once
 
 _ALMOST = 1 - 2.0**-50  # of the budget, so that no order of a float64 sum finds more than all of it
 
@@ -48,6 +46,17 @@ class Linf:
         """Return the next iterate like adv; eps and alpha hold one value for each sample, exact rounds inwards."""
         return attack_step.step(adv, origin, direction, eps, alpha, axis, exact, None)
 
+    def back(self, adv: torch.Tensor, origin: torch.Tensor, eps: torch.Tensor, axis: int, exact: bool) -> torch.Tensor:
+        """Return the nearest point of ball and cube to an iterate; see step."""
+        return self.step(adv, origin, origin, eps, torch.zeros_like(eps), axis, exact)  # along anything, by 0
+
+    def face(self, origin: torch.Tensor, eps: torch.Tensor, way: int, axis: int) -> torch.Tensor:
+        """Return the corner of ball and cube where all values are least (way -1) or largest (1), exactly in the ball.
+
+        A step of twice the cube's side and the ball's radius leaves the ball everywhere.
+        """
+        return self.step(origin, origin, torch.full_like(origin, way), eps, 2 + 2 * eps, axis, True)
+
     def inside(self, out: torch.Tensor, origin: torch.Tensor, eps: torch.Tensor, axis: int) -> torch.Tensor:
         """Return out, with every value that rounding put outside the ball moved one float towards the origin."""
         outside = (out.double() - origin.double()).abs() > beside(eps.double(), out, axis)
@@ -61,9 +70,15 @@ class _Scaled:
 
     def step(self, adv, origin, direction, eps, alpha, axis, exact):
         """Return the next iterate; see Linf.step."""
-        over_norm = functools.partial(self._over_norm, axis=axis)
-        delta = (direction * over_norm(direction)).mul_(beside(alpha, adv, axis)).add_(adv).sub_(origin)
-        factor = over_norm(delta).mul_(beside(eps, adv, axis)).clamp_(max=1)
+        moved = (direction * self._over_norm(direction, axis)).mul_(beside(alpha, adv, axis)).add_(adv)
+        return self._scaled(moved.sub_(origin), origin, eps, axis, exact)
+
+    def back(self, adv, origin, eps, axis, exact):
+        """Return an iterate scaled into the ball, and clipped; see step."""
+        return self._scaled(adv - origin, origin, eps, axis, exact)
+
+    def _scaled(self, delta, origin, eps, axis, exact):
+        factor = self._over_norm(delta, axis).mul_(beside(eps, delta, axis)).clamp_(max=1)
         out = delta.mul_(factor).add_(origin).clamp_(0, 1)
         return self.inside(out, origin, eps, axis) if exact else out
 
@@ -72,15 +87,29 @@ class _Scaled:
         return beside(of_each(self.norm, x, axis).clamp(min=1e-12).reciprocal(), x, axis)
 
     def inside(self, out: torch.Tensor, origin: torch.Tensor, eps: torch.Tensor, axis: int) -> torch.Tensor:
-        """Return out where its norm in float64 is at most eps, else scaled to eps and every value rounded inwards."""
+        """Return out where its norm in float64 is at most eps, else scaled to eps and rounded inwards; may write it."""
+        most = eps.double() * _ALMOST
+        size = self._size(out, origin, axis)
+        outside = size > most
+        if not read_at_once(outside):
+            return torch.where(beside(outside, out, axis), self._shrunk(out, origin, most / size, axis), out)
+        some = outside.nonzero().squeeze(1)
+        if len(some):
+            part = (tensor.index_select(axis, some) for tensor in (out, origin))
+            out.index_copy_(axis, some, self._shrunk(*part, (most / size)[some], axis))
+        return out
+
+    def _size(self, out, origin, axis):
+        """Return |out - origin| [B] in float64."""
+        return of_each(self.norm, out.double().sub_(origin), axis)
+
+    def _shrunk(self, out, origin, factor, axis):
+        """Return origin + factor * (out - origin) in float32, every value rounded towards the origin."""
         centre = origin.double()
-        delta, eps = out.double().sub_(centre), beside(eps.double(), out, axis)
-        size = beside(of_each(self.norm, delta, axis), out, axis)
-        delta.mul_(eps * _ALMOST / size.clamp(min=torch.finfo(torch.float64).tiny))
+        delta = out.double().sub_(centre).mul_(beside(factor, out, axis))
         nearest = (centre + delta).float()
         rounded_out = nearest.double().sub_(centre).abs_() > delta.abs_()
-        inner = torch.where(rounded_out, torch.nextafter(nearest, origin), nearest)
-        return torch.where(size > eps * _ALMOST, inner, out)
+        return torch.where(rounded_out, torch.nextafter(nearest, origin), nearest)
 
 
 class L2(_Scaled):

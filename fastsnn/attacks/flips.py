@@ -21,7 +21,7 @@ from .ascend import budgets_of
 from .draws import Generators, like
 from .gradient import InputGradient, check_input
 from .objectives import cross_entropy
-from .rows import beside, chosen, of_each, rows
+from .rows import beside, of_each, put, rows
 from .until_fooled import Attempt, until_fooled
 
 _ON = 0.6180339887  # the golden ratio, less 1
@@ -88,14 +88,15 @@ def _flips(steps: int, gamma: float) -> Callable[[InputGradient, Attempt], tuple
         axis = default_batch_axis(origin)
         most = (eps.double() * _ROUNDED * (origin.numel() // max(1, len(y)))).floor().long()
         gradient.begin()
-        adv = found = origin
+        adv, found = origin, origin.clone()
         fooled = torch.zeros_like(y, dtype=torch.bool)
         for _ in range(steps):
             g = gradient(adv, y)
             adv = flipped(adv, origin, g, u, most, gamma, axis)
             u = (u + _ON).frac()
             wrong = gradient.objective.reached(gradient.logits(adv, y), y)
-            found, fooled = chosen(wrong & ~fooled, adv, found, axis), fooled | wrong
+            put(wrong & ~fooled, adv, found, axis)
+            fooled = fooled | wrong
             if bool(fooled.all()):
                 break
         return found, fooled

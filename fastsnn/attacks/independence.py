@@ -33,9 +33,10 @@ def are_independent(network: Callable) -> bool:
     Surely: it is made of this package's modules and a few of torch's, nobody watches one, and norms use running
     statistics. On a GPU the sums may still be reordered with the size of a batch.
     """
-    if not are_known(network):
+    modules = list(network.modules()) if isinstance(network, nn.Module) else []
+    if not modules or not all(map(_is_known, modules)):
         return False
-    if any(isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module) for module in network.modules()):
+    if any(isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module) for module in modules):
         return False
     return bool(not library.unavailable() or any(parameter.is_cuda for parameter in network.parameters()))
 

@@ -21,23 +21,23 @@ def of_each(reduction: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, 
     return reduction(flat.repeat(2, 1))[:1] if len(flat) == 1 else reduction(flat)
 
 
-def chosen(which: torch.Tensor, these: torch.Tensor, others: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return these where which [B] says so, and others elsewhere, by whole samples; maybe one of the two itself.
+def put(which: torch.Tensor, these: torch.Tensor, into: torch.Tensor, axis: int) -> None:
+    """Write the samples of these that which [B] names over those in `into`.
 
-    Where values can be read without waiting, only samples that change are copied: half of the cost, or none.
+    Where values can be read without waiting, only samples that change are copied.
     """
-    if not _read_at_once(which):
-        return torch.where(beside(which, these, axis), these, others)
-    ids = [i for i, one in enumerate(which.tolist()) if one]
-    if not ids or len(ids) == len(which):
-        return these if ids else others
-    out = others.clone()
-    for i in ids:
-        out.select(axis, i).copy_(these.select(axis, i))
-    return out
+    if not read_at_once(which):
+        torch.where(beside(which, these, axis), these, into, out=into)
+        return
+    ids = which.nonzero().squeeze(1)
+    if len(ids) == len(which):
+        into.copy_(these)
+    elif len(ids):
+        into.index_copy_(axis, ids, these.index_select(axis, ids))
 
 
-def _read_at_once(tensor):
+def read_at_once(tensor: torch.Tensor) -> bool:
+    """Tell whether values of a tensor can be read without waiting for a device."""
     return tensor.device.type == "cpu"
 
 

@@ -22,7 +22,7 @@ from .balls import BALLS
 from .draws import Generators
 from .gradient import InputGradient
 from .objectives import cross_entropy
-from .rows import beside, chosen, of_each
+from .rows import beside, of_each, put
 from .until_fooled import Attempt, until_fooled
 
 _KEPT, _KEPT_SQUARES = 0.5, 0.8
@@ -79,7 +79,8 @@ def _stable_steps(steps: int) -> Callable[[InputGradient, Attempt], tuple[torch.
         gradient.begin()
         most = beside(eps, origin, axis)
         low, high = (origin - most).clamp(min=0), (origin + most).clamp(max=1)
-        adv = found = (origin + most * noise).clamp(0, 1)
+        adv = (origin + most * noise).clamp(0, 1)
+        found = adv.clone()
         g, _, logits = gradient.look(adv, y)
         fooled, size = gradient.objective.reached(logits, y), most
         past = past_squares = None
@@ -92,7 +93,8 @@ def _stable_steps(steps: int) -> Callable[[InputGradient, Attempt], tuple[torch.
             adv = (adv + step.clamp(-size, size)).clamp(low, high)
             g, _, logits = gradient.look(adv, y)
             wrong = gradient.objective.reached(logits, y)
-            found, fooled = chosen(wrong, adv, found, axis), fooled | wrong
+            put(wrong, adv, found, axis)
+            fooled = fooled | wrong
             size = size / 2 if i in checks else size
         return BALLS["linf"].inside(found, origin, eps, axis), fooled
 
