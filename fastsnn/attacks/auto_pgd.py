@@ -48,30 +48,18 @@ def apgd(
 ) -> torch.Tensor | list[torch.Tensor]:
     """Auto-PGD (Croce and Hein 2020, algorithm 1): no step size to choose.
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         eps: budget, at least 0: a number, or one per sample [B]; or a list of such, attacked one after the other.
         steps: iterations, at least 1; AutoAttack takes 100.
         norm: of the budget, "linf" or "l2".
         loss: "ce", cross-entropy, or "dlr", the difference of logits ratio, which does not vanish where logits are
             large; of at least 3 classes.
         restarts: runs from new starts, each on the samples that are left; AutoAttack takes 5 with 100 steps.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1") or a rule
-            ("assg"; see surrogates.RULES); None for the network's own.
-        generator: of the starts, on the surface of the ball; None uses torch's global one; a list holds one for each
-            sample, which makes a sample's start independent of its batch.
 
     Returns:
         Input like x: where an iterate was misclassified, the last such; else x itself (as AutoAttack has it). All is
         in [0, 1] and in the ball exactly (for "l2" by the norm in float64); a list of such for a list of budgets.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check.one_of("loss", loss, LOSSES)
     check.integer("restarts", restarts, at_least=1)
@@ -103,25 +91,17 @@ def apgdt(
 
     Like AutoAttack's it is after any wrong class; the targets, by their logits at x, only guide it.
 
-    Args:
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         network: from x to logits [B, classes], of at least 4 classes.
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
         y: labels [B], the right ones.
         eps: budget, at least 0: a number, or one per sample [B]; or a list of such, attacked one after the other.
         steps: iterations of each run, at least 1; AutoAttack takes 100.
         norm: of the budget, "linf" or "l2".
         targets: how many classes to try at most, the likeliest first, at least 1; 9 as in AutoAttack.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike; see apgd.
-        generator: of the starts; see apgd.
 
     Returns:
         Input as apgd returns it.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check.integer("targets", targets, at_least=1)
 

@@ -14,8 +14,9 @@ import torch
 
 from ..ops import attack_step, check
 from ..ops.attack_step import default_batch_axis
+from . import rows
 from .draws import Draw, Generators, for_each, like
-from .rows import beside, of_each, read_at_once
+from .rows import beside, of_each
 
 _ALMOST = 1 - 2.0**-50  # of the budget, so that no order of a float64 sum finds more than all of it
 
@@ -91,7 +92,7 @@ class _Scaled:
         most = eps.double() * _ALMOST
         size = self._size(out, origin, axis)
         outside = size > most
-        if not read_at_once(outside):
+        if not rows.read_at_once(outside):
             return torch.where(beside(outside, out, axis), self._shrunk(out, origin, most / size, axis), out)
         some = outside.nonzero().squeeze(1)
         if len(some):

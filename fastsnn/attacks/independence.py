@@ -47,10 +47,13 @@ def are_known(network: Callable) -> bool:
 
 
 def _is_known(module: nn.Module) -> bool:
-    kind = type(module)
+    return _is_known_kind(type(module)) and "forward" not in vars(module) and not is_watched(module)
+
+
+@functools.cache
+def _is_known_kind(kind: type) -> bool:
     known = kind in _KNOWN or kind.__module__.partition(".")[0] == __name__.partition(".")[0]
-    known &= kind is not RateEncoder  # draws random numbers for the batch as a whole, and anew in every call
-    return known and "forward" not in vars(module) and not is_watched(module)
+    return known and kind is not RateEncoder  # it draws for the batch as a whole, and anew in every call
 
 
 def draws_for_each(network: Callable) -> bool:

@@ -42,27 +42,18 @@ def square(
 ) -> torch.Tensor | list[torch.Tensor]:
     """Square attack in the Linf ball (Andriushchenko et al. 2020): it needs no gradient, so none can be masked.
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         eps: budget, at least 0: a number, or one per sample [B]; or a list of such, attacked one after the other with
             the same random numbers.
         n_queries: how often each sample may be looked at, at least 1, beside the look at x itself; 5000 as in
             AutoAttack. A sample that is fooled is looked at no more.
         p_init: the share of the picture that the first squares cover, above 0 and at most 1; 0.8 as in AutoAttack.
         bn: "frozen", "batch" or "drift"; see under_attack. Looks move no statistics.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        generator: of the squares; None uses torch's global one; a list holds one for each sample, which makes what
-            becomes of a sample independent of its batch.
 
     Returns:
         Input like x: the first point that was misclassified, where there was one; else x itself. |result - x| <= eps
         holds exactly; a list of such for a list of budgets.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check_input(x, y)
     if x.dim() < 4:

@@ -29,11 +29,13 @@ def put(which: torch.Tensor, these: torch.Tensor, into: torch.Tensor, axis: int)
     if not read_at_once(which):
         torch.where(beside(which, these, axis), these, into, out=into)
         return
-    ids = which.nonzero().squeeze(1)
-    if len(ids) == len(which):
+    chosen = which.tolist()
+    if all(chosen):
         into.copy_(these)
-    elif len(ids):
-        into.index_copy_(axis, ids, these.index_select(axis, ids))
+        return
+    for one, new, old in zip(chosen, these.unbind(axis), into.unbind(axis), strict=True):
+        if one:
+            old.copy_(new)  # half of the time of index_copy_
 
 
 def read_at_once(tensor: torch.Tensor) -> bool:

@@ -43,25 +43,16 @@ def sapgd(
 ) -> torch.Tensor | list[torch.Tensor]:
     """Stable adaptive PGD in the Linf ball (Wang et al. 2025), with their adaptive surrogate: no step size to choose.
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         eps: budget, at least 0: a number, or one per sample [B]; or a list of such, attacked one after the other.
         steps: iterations, at least 1; Wang et al. take 100.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
         surrogate: what the attacker takes for the gradient of a spike: "assg" adapts to every neuron, step and sample;
             None for the network's own, which any network has.
-        generator: of the starts, on the surface of the ball; see apgd.
 
     Returns:
         Input like x: where an iterate was misclassified, the last such; else x itself, as apgd has it. All is in [0, 1]
         and in the ball exactly; a list of such for a list of budgets.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     climb = _stable_steps(check.integer("steps", steps, at_least=1))
     how = {"bn": bn, "precision": precision, "engine": engine, "surrogate": surrogate}

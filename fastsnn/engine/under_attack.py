@@ -34,7 +34,8 @@ def under_attack(network: Callable, bn: str) -> Iterator[None]:
         return
     modules = list(network.modules())  # a walk costs as much as all that is done here with them
     training = [(module, module.training) for module in modules]
-    frozen = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    parameters = [parameter for module in modules for parameter in module._parameters.values()]
+    frozen = [parameter for parameter in parameters if parameter is not None and parameter.requires_grad]
     norms = [module for module in modules if isinstance(module, _Norm)]
     statistics = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()] if bn != "frozen" else []
     drifted = False
