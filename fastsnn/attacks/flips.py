@@ -136,7 +136,8 @@ def flipped(
 class G2S:
     """g2s with its settings held: `G2S(net, eps=0.02, steps=25)(spikes, y)`; see g2s.
 
-    The defaults are 2 % of the places and 25 steps, chosen for no measured reason but cost.
+    The defaults are 2 % of the places and 25 steps, which left 15 % of digits right of 95 %; 50 steps left 5 %
+    (docs/attacks.md).
     """
 
     def __init__(
