@@ -22,7 +22,7 @@ from .balls import L2, Linf, ball_of
 from .draws import Generators
 from .gradient import InputGradient
 from .objectives import cross_entropy, dlr, dlr_towards
-from .rows import beside, of_each, put
+from .rows import beside, put
 from .until_fooled import Attempt, until_fooled
 
 LOSSES = {"ce": cross_entropy, "dlr": dlr}
@@ -190,12 +190,12 @@ def _momentum_step(ball, origin, eps, axis):
 
         def back(moved):
             delta = moved.sub_(origin)
-            size = of_each(ball.norm, delta, axis)
+            size = ball.size(delta, axis)
             delta.div_(beside(size + 1e-12, delta, axis)).mul_(beside(torch.minimum(eps, size), delta, axis))
             return delta.add_(origin).clamp_(0, 1)
 
         def direction(g):
-            return g / beside(of_each(ball.norm, g, axis) + 1e-12, g, axis)
+            return g / beside(ball.size(g, axis) + 1e-12, g, axis)
 
     def move(adv, before, g, size, weight):
         z = back(direction(g).mul_(beside(size, adv, axis)).add_(adv))

@@ -32,7 +32,9 @@ class Linf:
 
     def surface(self, generator: Generators) -> Draw:
         """Return the draw of points on the ball's surface, as APGD starts (uniform ones, pushed outwards)."""
-        return lambda x: _pushed(self.draw(generator)(x), lambda flat: flat.abs().amax(1))
+        return lambda x: _pushed(
+            self.draw(generator)(x), lambda x, axis: of_each(lambda flat: flat.amax(1), x, axis, torch.abs)
+        )
 
     def step(
         self,
@@ -65,7 +67,7 @@ class Linf:
 
 
 class _Scaled:
-    """|delta| <= eps in a norm of rows [B]; methods as in Linf."""
+    """|delta| <= eps in a norm, its size; methods as in Linf."""
 
     whole = 1
 
@@ -85,12 +87,12 @@ class _Scaled:
 
     def _over_norm(self, x, axis):
         """Return 1 / |x|, beside x."""
-        return beside(of_each(self.norm, x, axis).clamp(min=1e-12).reciprocal(), x, axis)
+        return beside(self.size(x, axis).clamp(min=1e-12).reciprocal(), x, axis)
 
     def inside(self, out: torch.Tensor, origin: torch.Tensor, eps: torch.Tensor, axis: int) -> torch.Tensor:
         """Return out where its norm in float64 is at most eps, else scaled to eps and rounded inwards; may write it."""
         most = eps.double() * _ALMOST
-        size = self._size(out, origin, axis)
+        size = self.size(out.double().sub_(origin), axis)
         outside = size > most
         if not rows.read_at_once(outside):
             return torch.where(beside(outside, out, axis), self._shrunk(out, origin, most / size, axis), out)
@@ -99,10 +101,6 @@ class _Scaled:
             part = (tensor.index_select(axis, some) for tensor in (out, origin))
             out.index_copy_(axis, some, self._shrunk(*part, (most / size)[some], axis))
         return out
-
-    def _size(self, out, origin, axis):
-        """Return |out - origin| [B] in float64."""
-        return of_each(self.norm, out.double().sub_(origin), axis)
 
     def _shrunk(self, out, origin, factor, axis):
         """Return origin + factor * (out - origin) in float32, every value rounded towards the origin."""
@@ -116,9 +114,9 @@ class _Scaled:
 class L2(_Scaled):
     """Euclidean; methods as in Linf."""
 
-    def norm(self, flat: torch.Tensor) -> torch.Tensor:
-        """Return the norm of each row [B]."""
-        return flat.square().sum(1).sqrt()
+    def size(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """Return the norm of each sample [B]."""
+        return of_each(lambda flat: flat.sum(1).sqrt(), x, axis, torch.square)
 
     def draw(self, generator: Generators) -> Draw:
         """Return the draw of points that are uniform in the ball of budget 1."""
@@ -132,15 +130,15 @@ class L2(_Scaled):
 
     def surface(self, generator: Generators) -> Draw:
         """Return the draw of points that are uniform on the ball's surface."""
-        return lambda x: _pushed(like(torch.randn, x, generator), self.norm)
+        return lambda x: _pushed(like(torch.randn, x, generator), self.size)
 
 
 class L1(_Scaled):
     """Sum of absolute values; methods as in Linf."""
 
-    def norm(self, flat: torch.Tensor) -> torch.Tensor:
-        """Return the norm of each row [B]."""
-        return flat.abs().sum(1)
+    def size(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """Return the norm of each sample [B]."""
+        return of_each(lambda flat: flat.sum(1), x, axis, torch.abs)
 
     def draw(self, generator: Generators) -> Draw:
         """Return the draw of points that are uniform in the ball of budget 1: exponential numbers over their sum."""
@@ -149,7 +147,7 @@ class L1(_Scaled):
             axis = default_batch_axis(x)
             signed, more = like(torch.rand, x, generator).mul_(2).sub_(1), for_each(torch.rand, x, generator)
             size, more = -_log(signed.abs()), -_log(more)
-            total = more + of_each(self.norm, size, axis)
+            total = more + self.size(size, axis)
             return signed.sign() * size / beside(total, x, axis)
 
         return draw
@@ -161,7 +159,7 @@ def _log(u):
 
 def _pushed(noise, size):
     axis = default_batch_axis(noise)
-    return noise / (beside(of_each(size, noise, axis), noise, axis) + 1e-12)
+    return noise / (beside(size(noise, axis), noise, axis) + 1e-12)
 
 
 BALLS = {"linf": Linf(), "l2": L2(), "l1": L1()}

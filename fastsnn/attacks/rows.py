@@ -12,12 +12,22 @@ def rows(x: torch.Tensor, axis: int) -> torch.Tensor:
     return x.movedim(axis, 0).flatten(1)
 
 
-def of_each(reduction: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, axis: int) -> torch.Tensor:
+def of_each(
+    reduction: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    axis: int,
+    value_by_value: Callable[..., torch.Tensor] | None = None,
+) -> torch.Tensor:
     """Return reduction(rows) [B]; on a CPU in the same order for any batch and number of threads.
 
-    Torch splits a sum over its threads where it is the only one, so a lone sample goes in twice.
+    Torch splits a sum over its threads where it is the only one, so a lone sample goes in twice. Rows are made in the
+    pass that applies value_by_value (torch.square, torch.abs), where it is given.
     """
-    flat = rows(x, axis)
+    if value_by_value is None:
+        flat = rows(x, axis)
+    else:
+        moved = x.movedim(axis, 0)
+        flat = value_by_value(moved, out=torch.empty(moved.shape, dtype=x.dtype, device=x.device)).flatten(1)
     return reduction(flat.repeat(2, 1))[:1] if len(flat) == 1 else reduction(flat)
 
 
