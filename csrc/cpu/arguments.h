@@ -64,11 +64,11 @@ struct Channels {
   int64_t rows, channels, chunk_rows;
 };
 
-// Hashes of `count` bytes, one for each chunk.
+// Hashes of tensors' bytes, chunk by chunk.
 struct Fingerprint {
-  const char* bytes;
-  uint64_t* out;
-  int64_t count, chunk_bytes;
+  const int64_t* table;  // of each tensor, and of their end: address, bytes, the first of its chunks
+  uint64_t* out;         // a hash for each chunk
+  int64_t tensors, chunk_bytes;
 };
 
 // A max or average pool with a square window of frames [frames, height, width, channels] -> [frames, out_height, out_width,

@@ -1,6 +1,6 @@
 // Hashes of memory, on a CPU: whether a tensor's bytes are still what they were. Specification: fastsnn/ops/fingerprint.py.
 //
-// A task is a chunk of bytes, hashed into a number of its own, so threads change nothing. A lane takes every 32nd word, by
+// A task is a chunk of a tensor's bytes, hashed into a number of its own, so threads change nothing. A lane takes every 32nd word, by
 // an invertible step: one changed word always changes the hash, and several cancel with a probability of 2^-64. The
 // rotation brings the highest bits (signs of floats) down to where the multiplication spreads them.
 // This file is compiled once per instruction set; the including file opens the namespace.
@@ -34,8 +34,11 @@ inline uint64_t fingerprint_chunk(const char* bytes, int64_t count) {
 
 void fingerprint(int64_t begin, int64_t end, void* arguments) {
   const auto& a = *static_cast<const Fingerprint*>(arguments);
+  const int64_t* tensor = a.table;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t from = chunk * a.chunk_bytes, left = a.count - from;
-    a.out[chunk] = fingerprint_chunk(a.bytes + from, left < a.chunk_bytes ? left : a.chunk_bytes);
+    while (chunk >= tensor[3 + 2]) tensor += 3;  // the first chunk of the next
+    const int64_t from = (chunk - tensor[2]) * a.chunk_bytes, left = tensor[1] - from;
+    const char* bytes = reinterpret_cast<const char*>(tensor[0]);
+    a.out[chunk] = fingerprint_chunk(bytes + from, left < a.chunk_bytes ? left : a.chunk_bytes);
   }
 }

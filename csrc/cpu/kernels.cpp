@@ -209,7 +209,7 @@ FASTSNN_API int32_t fastsnn_channel_affine(fastsnn::Channels* a) {
 }
 
 FASTSNN_API int32_t fastsnn_fingerprint(fastsnn::Fingerprint* a) {
-  return fastsnn::run(fastsnn::chosen.kernels->fingerprint, (a->count + a->chunk_bytes - 1) / a->chunk_bytes, 1, a);
+  return fastsnn::run(fastsnn::chosen.kernels->fingerprint, a->table[3 * a->tensors + 2], 1, a);
 }
 
 FASTSNN_API int32_t fastsnn_pool_forward(fastsnn::Pool* a) {

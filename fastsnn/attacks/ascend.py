@@ -101,8 +101,7 @@ def within(ball: Linf | L2 | L1) -> Callable[..., torch.Tensor]:
     """Return the function from origin and a draw to a first iterate that is exactly in the ball and in [0, 1]."""
 
     def first(origin: torch.Tensor, noise: torch.Tensor, eps: torch.Tensor, axis: int) -> torch.Tensor:
-        nowhere, still = torch.zeros_like(origin), torch.zeros_like(eps)
-        return ball.step(origin + noise * beside(eps, origin, axis), origin, nowhere, eps, still, axis, True)
+        return ball.back(origin + noise * beside(eps, origin, axis), origin, eps, axis, True)
 
     return first
 

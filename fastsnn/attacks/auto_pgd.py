@@ -22,7 +22,7 @@ from .balls import L2, Linf, ball_of
 from .draws import Generators
 from .gradient import InputGradient
 from .objectives import cross_entropy, dlr, dlr_towards
-from .rows import beside, chosen, of_each
+from .rows import beside, put
 from .until_fooled import Attempt, until_fooled
 
 LOSSES = {"ce": cross_entropy, "dlr": dlr}
@@ -48,30 +48,18 @@ def apgd(
 ) -> torch.Tensor | list[torch.Tensor]:
     """Auto-PGD (Croce and Hein 2020, algorithm 1): no step size to choose.
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         eps: budget, at least 0: a number, or one per sample [B]; or a list of such, attacked one after the other.
         steps: iterations, at least 1; AutoAttack takes 100.
         norm: of the budget, "linf" or "l2".
         loss: "ce", cross-entropy, or "dlr", the difference of logits ratio, which does not vanish where logits are
             large; of at least 3 classes.
         restarts: runs from new starts, each on the samples that are left; AutoAttack takes 5 with 100 steps.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1") or a rule
-            ("assg"; see surrogates.RULES); None for the network's own.
-        generator: of the starts, on the surface of the ball; None uses torch's global one; a list holds one for each
-            sample, which makes a sample's start independent of its batch.
 
     Returns:
         Input like x: where an iterate was misclassified, the last such; else x itself (as AutoAttack has it). All is
         in [0, 1] and in the ball exactly (for "l2" by the norm in float64); a list of such for a list of budgets.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check.one_of("loss", loss, LOSSES)
     check.integer("restarts", restarts, at_least=1)
@@ -103,25 +91,17 @@ def apgdt(
 
     Like AutoAttack's it is after any wrong class; the targets, by their logits at x, only guide it.
 
-    Args:
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         network: from x to logits [B, classes], of at least 4 classes.
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
         y: labels [B], the right ones.
         eps: budget, at least 0: a number, or one per sample [B]; or a list of such, attacked one after the other.
         steps: iterations of each run, at least 1; AutoAttack takes 100.
         norm: of the budget, "linf" or "l2".
         targets: how many classes to try at most, the likeliest first, at least 1; 9 as in AutoAttack.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike; see apgd.
-        generator: of the starts; see apgd.
 
     Returns:
         Input as apgd returns it.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check.integer("targets", targets, at_least=1)
 
@@ -167,18 +147,20 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
         gradient.begin()
         move = _momentum_step(ball, origin, eps, axis)
 
-        adv = before = best = found = (origin + beside(eps, origin, axis) * noise).clamp(0, 1)
+        adv = before = (origin + beside(eps, origin, axis) * noise).clamp(0, 1)
         g, loss, logits = gradient.look(adv, y)
-        best_g, best_loss, fooled = g, loss, gradient.objective.reached(logits, y)
+        best, best_g, found = adv.clone(), g.clone(), adv.clone()  # written in place from here on
+        best_loss, fooled = loss, gradient.objective.reached(logits, y)
         size, losses = 2 * eps, torch.zeros(steps, len(y), device=y.device)
         best_at_check, halved = loss, torch.ones_like(fooled)
         for i in range(steps):
             adv, before = move(adv, before, g, size, 0.75 if i else 1.0), adv
             g, losses[i], logits = gradient.look(adv, y)
             wrong = gradient.objective.reached(logits, y)
-            found, fooled = chosen(wrong, adv, found, axis), fooled | wrong
-            better = losses[i] > best_loss
-            best, best_g = chosen(better, adv, best, axis), chosen(better, g, best_g, axis)
+            put(wrong, adv, found, axis)
+            fooled, better = fooled | wrong, losses[i] > best_loss
+            put(better, adv, best, axis)
+            put(better, g, best_g, axis)
             best_loss = torch.where(better, losses[i], best_loss)
             if i in checks:
                 since = slice(i + 1 - checks[i], i + 1)  # the first row is compared with the last, which is 0
@@ -186,7 +168,8 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
                 stuck = ~halved & (best_at_check >= best_loss)
                 halved = (growing <= checks[i] * _MOST_GROWING) | stuck
                 best_at_check, size = best_loss, torch.where(halved, size / 2, size)
-                adv, g = chosen(halved, best, adv, axis), chosen(halved, best_g, g, axis)
+                put(halved, best, adv, axis)
+                put(halved, best_g, g, axis)
         return ball.inside(found, origin, eps, axis), fooled
 
     return climb
@@ -207,12 +190,12 @@ def _momentum_step(ball, origin, eps, axis):
 
         def back(moved):
             delta = moved.sub_(origin)
-            size = of_each(ball.norm, delta, axis)
+            size = ball.size(delta, axis)
             delta.div_(beside(size + 1e-12, delta, axis)).mul_(beside(torch.minimum(eps, size), delta, axis))
             return delta.add_(origin).clamp_(0, 1)
 
         def direction(g):
-            return g / beside(of_each(ball.norm, g, axis) + 1e-12, g, axis)
+            return g / beside(ball.size(g, axis) + 1e-12, g, axis)
 
     def move(adv, before, g, size, weight):
         z = back(direction(g).mul_(beside(size, adv, axis)).add_(adv))

@@ -72,10 +72,10 @@ def input_gradient(
         # "reference" keeps torch's order of sums, which is SpikingJelly's
         independent = bool(engine) and bn == "frozen" and precision != "reference" and are_independent(module)
         graph = None if rules else graph  # a rule may remember, which a recording would not
-        with in_one_order() if independent else contextlib.nullcontext():
-            independent &= all(rule.is_independent for rule in rules)
-            source = InputGradient(network, module, bn, independent, graph, objective, rules, passes)
-            yield source
+        order = in_one_order() if independent else contextlib.nullcontext()
+        independent &= all(rule.is_independent for rule in rules)
+        source = InputGradient(network, module, bn, independent, graph, objective, rules, passes, order)
+        yield source
     source.check_finite()
 
 
@@ -88,6 +88,7 @@ class InputGradient:
         objective: the loss, and when it is large enough.
         rules: that neurons pass the gradient on by, where the attacker's surrogate is one.
         passes: how many are averaged for a look; see EOT.
+        order: the block that a look is in, and the attack's own operations are not; see independence.
         finite: whether all logits and gradients so far were, a tensor; None before the first call.
         classes: how many logits the network returns for a sample; None before the first call.
     """
@@ -102,13 +103,19 @@ class InputGradient:
         objective: Objective = AWAY,
         rules: Sequence[Rule] = (),
         passes: int = 1,
+        order: contextlib.AbstractContextManager | None = None,
     ):
         self.network, self.module, self.bn, self.independent, self.graph = network, module, bn, independent, graph
-        self.objective, self.rules, self.passes = objective, rules, passes
+        self.objective, self.rules, self.passes, self.order = (
+            objective,
+            rules,
+            passes,
+            order or contextlib.nullcontext(),
+        )
         self.finite: torch.Tensor | None = None
         self.classes: int | None = None
 
-    @property
+    @functools.cached_property
     def may_leave(self) -> bool:
         """Whether samples may leave the batch: they share no statistics, and no list has a generator for each."""
         return self.bn == "frozen" and not draws_for_each(self.module)
@@ -116,7 +123,7 @@ class InputGradient:
     def again(self, objective: Objective | None = None) -> InputGradient:
         """Return the same function, or that of another objective, which has not been called."""
         objective = objective or self.objective
-        how = (self.bn, self.independent, self.graph, objective, self.rules, self.passes)
+        how = (self.bn, self.independent, self.graph, objective, self.rules, self.passes, self.order)
         return InputGradient(self.network, self.module, *how)
 
     def begin(self) -> None:
@@ -134,7 +141,8 @@ class InputGradient:
 
     def look(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the gradient, like x, and for each sample its loss and its logits [B, classes]."""
-        return self._mean(self._look_once, x, y)
+        with self.order:
+            return self._mean(self._look_once, x, y)
 
     def _mean(self, once, x, y):
         """Return the means over all passes of what one of them returns, a tuple."""
@@ -164,7 +172,7 @@ class InputGradient:
     def logits(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return the logits [B, classes] in float32, without a gradient; y is only checked. Moves no statistics."""
         still = under_attack(self.module, "batch") if self.bn == "drift" else contextlib.nullcontext()
-        with torch.no_grad(), still:
+        with torch.no_grad(), still, self.order:
             return self._mean(self._logits_once, x, y)[0]
 
     def _logits_once(self, x, y):

@@ -9,6 +9,7 @@ last step is replayed for its gradient alone, as its rounding differs (see attac
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -97,7 +98,8 @@ def climb(
         return first, 0
     recordings = _of_networks.setdefault(gradient.module, _Recordings())
     try:
-        return recordings.climb(gradient, (first, origin, y, eps, alpha), steps, recorder)
+        with gradient.order:  # that of this attack, also around replays
+            return recordings.climb(gradient, (first, origin, y, eps, alpha), steps, recorder)
     except torch.OutOfMemoryError:
         recordings.kept.clear()  # whoever tries again with less may need what they hold
         raise
@@ -125,6 +127,7 @@ class _Recording:
     def warm_up(self, gradient: InputGradient, recorder: CudaGraph) -> Step:
         """Do two steps, and return the step to record."""
         own, (adv, origin, y, eps, alpha) = gradient.again(), self.statics  # with a flag of its own for replays
+        own.order = contextlib.nullcontext()  # it outlives the attack, whose order keeps the attack's weights
 
         def step() -> None:
             self.gradient = own(adv, y)

@@ -33,9 +33,10 @@ def are_independent(network: Callable) -> bool:
     Surely: it is made of this package's modules and a few of torch's, nobody watches one, and norms use running
     statistics. On a GPU the sums may still be reordered with the size of a batch.
     """
-    if not are_known(network):
+    modules = list(network.modules()) if isinstance(network, nn.Module) else []
+    if not modules or not all(map(_is_known, modules)):
         return False
-    if any(isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module) for module in network.modules()):
+    if any(isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module) for module in modules):
         return False
     return bool(not library.unavailable() or any(parameter.is_cuda for parameter in network.parameters()))
 
@@ -46,10 +47,13 @@ def are_known(network: Callable) -> bool:
 
 
 def _is_known(module: nn.Module) -> bool:
-    kind = type(module)
+    return _is_known_kind(type(module)) and "forward" not in vars(module) and not is_watched(module)
+
+
+@functools.cache
+def _is_known_kind(kind: type) -> bool:
     known = kind in _KNOWN or kind.__module__.partition(".")[0] == __name__.partition(".")[0]
-    known &= kind is not RateEncoder  # draws random numbers for the batch as a whole, and anew in every call
-    return known and "forward" not in vars(module) and not is_watched(module)
+    return known and kind is not RateEncoder  # it draws for the batch as a whole, and anew in every call
 
 
 def draws_for_each(network: Callable) -> bool:

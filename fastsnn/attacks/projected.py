@@ -30,30 +30,19 @@ def fgsm(
 ) -> torch.Tensor | list[torch.Tensor]:
     """Fast gradient sign method (Goodfellow et al. 2015, eq. 2): clip(x + eps * sign(gradient), 0, 1).
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         eps: budget, at least 0: a number or one per sample [B]; or a list of such, all served by one gradient.
         norm: of the budget: "linf"; with "l2" or "l1" the step is eps * gradient / |gradient|, as foolbox's.
-        targeted: y holds the classes that the network is to be led to, rather than away from.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1") or a rule
-            ("assg"; see surrogates.RULES); None for the network's own. The network gets its own back.
 
     Returns:
         Adversarial input like x, with |result - x| <= eps exactly; a list of them for a list of budgets.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check_input(x, y)
     ball, axis, budgets = ball_of(norm), default_batch_axis(x), budgets_of(eps, x)
     how = {"bn": bn, "precision": precision, "engine": engine, "surrogate": surrogate}
     with input_gradient(network, objective=_objective(targeted), **how) as gradient:
-        origin = x.detach().clone()
+        origin = x.clone() if x.is_inference() else x.detach()
         g = gradient(origin, y.to(torch.int64, copy=True))  # a copy: inference tensors cannot be differentiated
         results = [ball.step(origin, origin, g, budget, ball.whole * budget, axis, True) for budget in budgets]
     return results if isinstance(eps, (list, tuple)) else results[0]
@@ -84,39 +73,26 @@ def pgd(
     bit, on a GPU up to the order of sums. There is one draw of x's shape per restart, and all budgets share it. With
     bn="drift" the statistics move on from restart to restart, and in a restart from budget to budget.
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         eps: budget, at least 0: a number, or one per sample [B]; the paper's is 6/255; or a list of such.
         alpha: step: a number, or one per sample [B]; the paper's is 0.01.
         steps: iterations; the paper's are 7.
         norm: of the budget: "linf", as in the paper; with "l2" or "l1" a step is alpha * gradient / |gradient|, and
             what leaves the ball is scaled back, as in foolbox.
-        targeted: y holds the classes that the network is to be led to, rather than away from.
         random_start: begin at a uniform draw from the ball rather than at x.
         restarts: random starts, at least 1; of several, the worst is kept for each sample: the first whose last iterate
             is misclassified (or hits its target), else the one of highest (or lowest) cross-entropy. 1 as in the paper.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
         graph: "auto" records a whole step (of norm "linf") as a CUDA graph and replays it, which saves its hundreds of
             launches: on a GPU, for networks of this package's modules that nobody watches, up to 512 samples in a pass,
             from the second attack with such a batch on the same weights, where it has 3 steps or more. Elsewhere, and
             where recording fails (which is logged once for a network), steps run one by one. A recording serves any
             eps, alpha and labels; it lives as long as the network, holding the memory of a step, and is made anew where
             weights have changed. None records nothing. On a CPU it is without effect.
-        surrogate: what the attacker takes for the gradient of a spike, as "shape:alpha" ("triangle:1") or a rule
-            ("assg"; see surrogates.RULES); None for the network's own. The network gets its own back.
-        generator: of the random start; None uses torch's global one; a list holds one for each sample, which makes a
-            sample's start independent of its batch.
 
     Returns:
         The last iterate, like x; |result - x| <= eps holds exactly (in "l2" and "l1" for the norm in float64), and it
         stays in [0, 1]; a list of them for a list of budgets.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     ball = ball_of(norm)
     how = {"bn": bn, "precision": precision, "engine": engine, "graph": graph, "surrogate": surrogate}
@@ -146,26 +122,14 @@ def mim(
     Steps go along g = decay * g + gradient / mean |gradient|. Where a sample's gradient is zero throughout, as spiking
     networks have it, nothing is added (torchattacks divides by zero there).
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
-        eps: budget, at least 0: a number, or one per sample [B]; or a list of such.
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         alpha: step: a number, or one per sample [B]; Dong et al. take eps / steps.
         steps: iterations; Dong et al. take 10.
         decay: of the momentum, at least 0; 1 as in Dong et al.
-        norm: of the budget, "linf", "l2" or "l1"; see pgd.
-        targeted: y holds the classes that the network is to be led to, rather than away from.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        surrogate: what the attacker takes for the gradient of a spike, see pgd; None for the network's own.
 
     Returns:
         The last iterate, as pgd returns it.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     ball = ball_of(norm)
     climb = gradient_steps(ball, steps, check.number("decay", decay, at_least=0))

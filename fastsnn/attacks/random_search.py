@@ -20,7 +20,7 @@ from .balls import BALLS
 from .draws import Generators, numbers
 from .gradient import InputGradient, check_input
 from .objectives import margin
-from .rows import beside, chosen
+from .rows import beside
 from .until_fooled import Attempt, until_fooled
 
 # of 10000 queries, after which the area is halved once more (Andriushchenko et al. 2020, section 4)
@@ -42,27 +42,18 @@ def square(
 ) -> torch.Tensor | list[torch.Tensor]:
     """Square attack in the Linf ball (Andriushchenko et al. 2020): it needs no gradient, so none can be masked.
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         eps: budget, at least 0: a number, or one per sample [B]; or a list of such, attacked one after the other with
             the same random numbers.
         n_queries: how often each sample may be looked at, at least 1, beside the look at x itself; 5000 as in
             AutoAttack. A sample that is fooled is looked at no more.
         p_init: the share of the picture that the first squares cover, above 0 and at most 1; 0.8 as in AutoAttack.
         bn: "frozen", "batch" or "drift"; see under_attack. Looks move no statistics.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        generator: of the squares; None uses torch's global one; a list holds one for each sample, which makes what
-            becomes of a sample independent of its batch.
 
     Returns:
         Input like x: the first point that was misclassified, where there was one; else x itself. |result - x| <= eps
         holds exactly; a list of such for a list of budgets.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check_input(x, y)
     if x.dim() < 4:
@@ -106,9 +97,7 @@ def _search(n_queries, p_init):
         lead = origin.movedim(axis, 0).shape[1:-2]
         centre = _planes(origin)
         height, width = centre.shape[-2:]
-        most = beside(eps, centre, 0)
-        faces = (centre - most).clamp(min=0), (centre + most).clamp(max=1)
-        low, high = (BALLS["linf"].inside(face, centre, eps, 0) for face in faces)
+        low, high = (BALLS["linf"].face(centre, eps, way, 0) for way in (-1, 1))
         columns = centre.shape[1] * width
         stripes = noise[:, :columns].view(-1, centre.shape[1], 1, width)
         squares = noise[:, columns:].view(len(noise), n_queries - 1, 2 + centre.shape[1])
@@ -121,6 +110,7 @@ def _search(n_queries, p_init):
 
         best = torch.where(stripes < 0.5, low, high)
         lead_by, fooled = ask(best, y)
+        best = best.contiguous()  # squares are written in place
         found, ever = torch.empty_like(best), torch.empty_like(fooled)
         ids = torch.arange(len(y), device=y.device)
         for query in range(1, n_queries):
@@ -138,11 +128,13 @@ def _search(n_queries, p_init):
             top, left = (one.view(-1, 1, 1, 1) for one in first)
             places = ((top + side_rows[:s]) * width + left + side_columns[:s]).view(len(y), 1, s * s)
             places = places.expand(-1, best.shape[1], -1)
-            faces = (face.flatten(2).gather(2, places) for face in (low, high))
-            candidate = best.flatten(2).scatter(2, places, torch.where(now[:, 2:, None] < 0.5, *faces)).view_as(best)
-            new, wrong = ask(candidate, y)
+            planes = best.flatten(2)
+            before, *faces = (points.flatten(2).gather(2, places) for points in (planes, low, high))
+            sides = torch.where(now[:, 2:, None] < 0.5, *faces)
+            planes.scatter_(2, places, sides)
+            new, wrong = ask(best, y)
             better = ~fooled & ((new > lead_by) | wrong)
-            best = chosen(better, candidate, best, 0)
+            planes.scatter_(2, places, torch.where(beside(better, sides, 0), sides, before))
             lead_by, fooled = torch.where(better, new, lead_by), fooled | wrong
         found[ids], ever[ids] = best, fooled
         return found.unflatten(1, lead).movedim(0, axis), ever

@@ -22,7 +22,7 @@ from .balls import BALLS
 from .draws import Generators
 from .gradient import InputGradient
 from .objectives import cross_entropy
-from .rows import beside, chosen, of_each
+from .rows import beside, of_each, put
 from .until_fooled import Attempt, until_fooled
 
 _KEPT, _KEPT_SQUARES = 0.5, 0.8
@@ -43,25 +43,16 @@ def sapgd(
 ) -> torch.Tensor | list[torch.Tensor]:
     """Stable adaptive PGD in the Linf ball (Wang et al. 2025), with their adaptive surrogate: no step size to choose.
 
-    Args:
-        network: from x to logits [B, classes].
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         eps: budget, at least 0: a number, or one per sample [B]; or a list of such, attacked one after the other.
         steps: iterations, at least 1; Wang et al. take 100.
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
         surrogate: what the attacker takes for the gradient of a spike: "assg" adapts to every neuron, step and sample;
             None for the network's own, which any network has.
-        generator: of the starts, on the surface of the ball; see apgd.
 
     Returns:
         Input like x: where an iterate was misclassified, the last such; else x itself, as apgd has it. All is in [0, 1]
         and in the ball exactly; a list of such for a list of budgets.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     climb = _stable_steps(check.integer("steps", steps, at_least=1))
     how = {"bn": bn, "precision": precision, "engine": engine, "surrogate": surrogate}
@@ -79,7 +70,8 @@ def _stable_steps(steps: int) -> Callable[[InputGradient, Attempt], tuple[torch.
         gradient.begin()
         most = beside(eps, origin, axis)
         low, high = (origin - most).clamp(min=0), (origin + most).clamp(max=1)
-        adv = found = (origin + most * noise).clamp(0, 1)
+        adv = (origin + most * noise).clamp(0, 1)
+        found = adv.clone()
         g, _, logits = gradient.look(adv, y)
         fooled, size = gradient.objective.reached(logits, y), most
         past = past_squares = None
@@ -92,7 +84,8 @@ def _stable_steps(steps: int) -> Callable[[InputGradient, Attempt], tuple[torch.
             adv = (adv + step.clamp(-size, size)).clamp(low, high)
             g, _, logits = gradient.look(adv, y)
             wrong = gradient.objective.reached(logits, y)
-            found, fooled = chosen(wrong, adv, found, axis), fooled | wrong
+            put(wrong, adv, found, axis)
+            fooled = fooled | wrong
             size = size / 2 if i in checks else size
         return BALLS["linf"].inside(found, origin, eps, axis), fooled
 

@@ -45,26 +45,18 @@ def ensemble(
 ) -> tuple[torch.Tensor, Additions]:
     """Attack through several surrogates, the worst for each sample (Ozdenizci and Legenstein 2024).
 
-    Args:
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         network: from x to logits [B, classes], with neurons of fastsnn.nn; attacked with frozen batch norm.
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
         eps: budget, at least 0: a number, or one per sample [B].
         alpha: step of PGD, above 0; Ozdenizci and Legenstein take 2.5 eps / steps.
         steps: iterations of PGD and APGD, at least 1; they take 10.
-        surrogates: what the attacker takes for the gradient of a spike, one after the other; see pgd.
+        surrogates: what the attacker takes for the gradient of a spike, one after the other.
         attacks: of "fgsm", "pgd" and "apgd", each with every surrogate before the next begins.
-        precision: see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        generator: of all starts; None uses torch's global one; a list holds one for each sample, which makes what
-            becomes of a sample independent of its batch.
 
     Returns:
         Input like x, adversarial where one of them was successful and else x itself, in the ball exactly; and a table
         with a row for each of them, of what it added to those before.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check.number("alpha", alpha, above=0)
     how = {"precision": precision, "engine": engine}
@@ -91,25 +83,18 @@ def strongest(
     ASSG + SA-PGD, APGD on cross-entropy and on DLR through the network's own surrogate, FGSM, PGD and APGD through the
     ensemble of surrogates (PGD with steps of 2.5 eps / steps), and Square; each on the samples that are left.
 
-    Args:
+    What attacks share is described in fastsnn.attacks. What differs, or is this attack's own:
+
         network: from x to logits [B, classes] of at least 3 classes, with neurons of fastsnn.nn.
-        x: encoded input [T, B, C, H, W] or images [B, C, H, W], float32 in [0, 1].
-        y: labels [B].
         eps: budget, at least 0: a number, or one per sample [B].
         steps: iterations of SA-PGD and APGD, at least 1; 100 as in Wang et al. and AutoAttack.
         ensemble_steps: iterations with each of the surrogates, at least 1; 10 as in Ozdenizci and Legenstein.
-        surrogates: of the ensemble; see pgd.
+        surrogates: of the ensemble.
         n_queries: of Square, at least 1; 5000 as in AutoAttack.
-        precision: see nn.precision.
-        engine: "auto" for the fastest form with the same answers, None for the layers themselves.
-        generator: of all random numbers; None uses torch's global one; a list holds one for each sample.
 
     Returns:
         Input like x, adversarial where an attack was successful and else x itself, in the ball exactly; and a table
         with a row for each attack and surrogate, of what it added to those before.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it.
     """
     check.integer("steps", steps, at_least=1)
     check.integer("ensemble_steps", ensemble_steps, at_least=1)

@@ -119,8 +119,6 @@ class Prepared:
     def __init__(self, network: Callable[[torch.Tensor], torch.Tensor], deterministic: bool = True):
         self.network, self.deterministic = network, deterministic
         self._chosen: dict[tuple, _Chosen] = {}
-        modules = network.named_modules() if isinstance(network, nn.Module) else ()
-        self._names = {id(module): name for name, module in modules}
 
     def forget_changed(self) -> Prepared:
         """Drop the rearranged weights of layers that have other weights now, however they changed; return self."""
@@ -141,10 +139,11 @@ class Prepared:
 
     def explain(self) -> Explanation:
         """Return, for the calls so far, the form of every layer, why, and its time; printed, it is a table."""
-        rows = []
+        modules = self.network.named_modules() if isinstance(self.network, nn.Module) else ()
+        rows, names = [], {id(module): name for name, module in modules}
         for (conv, _, dtypes, device, *_), chosen in self._chosen.items():
             _, H, W, C = chosen.frames
-            name = self._names.get(conv, type(next(iter(chosen.layers.values())).conv).__name__)
+            name = names.get(conv, type(next(iter(chosen.layers.values())).conv).__name__)
             milliseconds = _measure(chosen.form, chosen.frames, dtypes[0], device) * 1e3
             short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(dtypes))
             rows.append(Layer(name, (C, H, W), short, chosen.form.name, chosen.why, milliseconds))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..ops.fingerprint import Fingerprint, fingerprint
+from ..ops.fingerprint import Fingerprint, fingerprint, fingerprints
 
 Known = Fingerprint | torch.Tensor
 
@@ -26,13 +26,11 @@ def are_unchanged(lists: Sequence[tuple[Sequence[torch.Tensor | None], Sequence[
     """
     comparable = [len(now) == len(then) and all(map(_may_be, now, then)) for now, then in lists]
     pairs = [list(zip(*pair, strict=True)) if fine else [] for pair, fine in zip(lists, comparable, strict=True)]
-    copies = [(now, then) for several in pairs for now, then in several if isinstance(then, torch.Tensor)]
-    equal = iter(_are_equal(copies))
-    return [
-        fine
-        and all([next(equal) if isinstance(then, torch.Tensor) else fingerprint(now) == then for now, then in several])
-        for several, fine in zip(pairs, comparable, strict=True)
-    ]
+    together = [pair for several in pairs for pair in several]
+    equal = iter(_are_equal([pair for pair in together if isinstance(pair[1], torch.Tensor)]))
+    found = iter(fingerprints([now for now, then in together if isinstance(then, Fingerprint)]))
+    same = iter([next(equal) if isinstance(then, torch.Tensor) else next(found) == then for _, then in together])
+    return [fine and all([next(same) for _ in several]) for several, fine in zip(pairs, comparable, strict=True)]
 
 
 def _may_be(now: torch.Tensor | None, then: Known) -> bool:

@@ -32,13 +32,16 @@ def under_attack(network: Callable, bn: str) -> Iterator[None]:
             raise ValueError(f"bn is {bn!r}, but network is a bare callable; pass the torch.nn.Module itself.")
         yield
         return
-    training = [(module, module.training) for module in network.modules()]
-    frozen = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    norms = [module for module in network.modules() if isinstance(module, _Norm)]
+    modules = list(network.modules())  # a walk costs as much as all that is done here with them
+    training = [(module, module.training) for module in modules]
+    parameters = [parameter for module in modules for parameter in module._parameters.values()]
+    frozen = [parameter for parameter in parameters if parameter is not None and parameter.requires_grad]
+    norms = [module for module in modules if isinstance(module, _Norm)]
     statistics = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()] if bn != "frozen" else []
     drifted = False
     try:
-        network.train(bn == "drift")
+        if any(mode != (bn == "drift") for _, mode in training):
+            network.train(bn == "drift")
         if bn == "batch":
             for norm in norms:
                 norm.training = True
@@ -48,7 +51,8 @@ def under_attack(network: Callable, bn: str) -> Iterator[None]:
         drifted = bn == "drift"  # asked for; an attack that failed leaves the statistics alone
     finally:
         for module, mode in training:
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
         for parameter in frozen:
             parameter.requires_grad_(True)
         with torch.no_grad():

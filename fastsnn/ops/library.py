@@ -116,8 +116,8 @@ class FingerprintArguments(ctypes.Structure):
     """`struct Fingerprint` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("bytes", "out")),
-        *((name, c_int64) for name in ("count", "chunk_bytes")),
+        *((name, c_void_p) for name in ("table", "out")),
+        *((name, c_int64) for name in ("tensors", "chunk_bytes")),
     ]
 
 

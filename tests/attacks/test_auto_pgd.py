@@ -125,7 +125,7 @@ def test_further_restarts_fool_more_and_leave_what_is_fooled():
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_value_is_waited_for_between_the_first_look_and_the_result(norm, monkeypatch):
     """Two operators bring a value to the host or a shape that depends on values; a look's own checks come once."""
-    monkeypatch.setattr(rows, "_read_at_once", lambda tensor: False)  # as on a GPU
+    monkeypatch.setattr(rows, "read_at_once", lambda tensor: False)  # as on a GPU
 
     class Watch(TorchDispatchMode):
         def __init__(self):
