@@ -106,12 +106,8 @@ class InputGradient:
         order: contextlib.AbstractContextManager | None = None,
     ):
         self.network, self.module, self.bn, self.independent, self.graph = network, module, bn, independent, graph
-        self.objective, self.rules, self.passes, self.order = (
-            objective,
-            rules,
-            passes,
-            order or contextlib.nullcontext(),
-        )
+        self.objective, self.rules, self.passes = objective, rules, passes
+        self.order = order or contextlib.nullcontext()
         self.finite: torch.Tensor | None = None
         self.classes: int | None = None
 
