@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,16 @@ def subject(network: Network) -> tuple[str, ...]:
 def title_of(subject: tuple[str, ...]) -> str:
     """Return a subject as a title: the network first."""
     return ", ".join((subject[1], subject[0], *subject[2:]))
+
+
+def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write figures by their names into a folder, made if need be, as PNG and PDF; return the files.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return [saved(figure, folder / f"{name}.{kind}") for name, figure in figures.items() for kind in ("png", "pdf")]
 
 
 def saved(figure: Figure, file: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..analysis import LayerGradient
 from ..sweep.figure import COLOURS
 from ..sweep.sparsity import Measured
-from .figures import POOLINGS, saved, subject, title_of
+from .figures import POOLINGS, save, subject, title_of
 from .published import ZEROS
 
 if TYPE_CHECKING:
@@ -41,14 +41,8 @@ def figures(found: Sequence[Measured]) -> dict[str, Figure]:
 
 
 def write(found: Sequence[Measured], folder: Path) -> list[Path]:
-    """Draw all figures into a folder, made if need be, as PNG and PDF; return the files.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    made = figures(found).items()
-    return [saved(figure, folder / f"{name}.{kind}") for name, figure in made for kind in ("png", "pdf")]
+    """Draw all figures into a folder; see figures.save."""
+    return save(figures(found), folder)
 
 
 def _by_kind(pools: dict[str, list[LayerGradient]], title: str) -> Figure:

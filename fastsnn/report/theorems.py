@@ -12,7 +12,7 @@ import torch
 from ..analysis import GradientSNR
 from ..sweep.figure import COLOURS
 from ..sweep.theorems import Measured
-from .figures import POOLINGS, saved, subject, title_of
+from .figures import POOLINGS, save, subject, title_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,14 +43,8 @@ def figures(found: Sequence[Measured]) -> dict[str, Figure]:
 
 
 def write(found: Sequence[Measured], folder: Path) -> list[Path]:
-    """Draw all figures into a folder, made if need be, as PNG and PDF; return the files.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    made = figures(found).items()
-    return [saved(figure, folder / f"{name}.{kind}") for name, figure in made for kind in ("png", "pdf")]
+    """Draw all figures into a folder; see figures.save."""
+    return save(figures(found), folder)
 
 
 def _vulnerability(found: Sequence[Measured], title: str) -> Figure:
