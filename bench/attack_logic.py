@@ -21,6 +21,7 @@ from fastsnn import attacks, functional
 from fastsnn.attacks.gradient import InputGradient
 
 from .machine import machine
+from .pairs import settle
 
 LOOKS = ("look", "logits")
 
@@ -69,9 +70,10 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    net = fastsnn.models.BUILDERS[f"sew_resnet{arguments.depth}"](width=arguments.width).eval()
+    net = fastsnn.models.BUILDERS[f"sew_resnet{arguments.depth}"](width=arguments.width)
     images = torch.randint(0, 256, (arguments.batch, 3, 32, 32), dtype=torch.uint8)
     x = functional.phase_encode(images, T=10)
+    settle(net, x)
     with torch.no_grad():
         y = net(x).argmax(1)
     how = {"eps": 6 / 255, "alpha": 0.01, "steps": arguments.steps}

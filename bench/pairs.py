@@ -35,7 +35,7 @@ def pair(
     theirs = spikingjelly_sew_resnet(depth, pool).to(device) if spikingjelly_sew_resnet else None
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
     x, y = functional.phase_encode(images, T).to(device), torch.randint(0, 10, (batch,)).to(device)
-    _settle(ours.to(device) if theirs is None else theirs, x)
+    settle(ours.to(device) if theirs is None else theirs, x)
     if theirs is not None:
         reset_net(theirs)
         ours.to(device).load_state_dict(theirs.state_dict())
@@ -43,8 +43,8 @@ def pair(
 
 
 @torch.no_grad()
-def _settle(net: torch.nn.Module, x: torch.Tensor) -> None:
-    """Make the running statistics those of the batch; one pass does, as layers see what training would show them."""
+def settle(net: torch.nn.Module, x: torch.Tensor) -> None:
+    """Give the norms the statistics of the batch, in eval mode; one pass does: layers see what training shows them."""
     norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
