@@ -145,23 +145,25 @@ def flattery(found: Scores) -> Scores:
 def main(arguments: list[str] | None = None) -> None:
     """Run, print the tables, write the files."""
     parser = argparse.ArgumentParser("python -m bench.evidence", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs", "evidence"), help="folder of the sweeps and the files")
+    text = "folder of the sweeps and the files; by default runs/evidence, or runs/evidence-smoke"
+    parser.add_argument("--out", type=Path, help=text)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3407, 1, 2], help="of training and random starts")
     parser.add_argument("--images", type=int, help="test images, from the first, at most 360; by default 180, or 8")
     parser.add_argument("--dry-run", action="store_true", help="say how long it would take, and begin nothing")
     parser.add_argument("--smoke", action="store_true", help="tiny networks, hardly trained, on 8 images")
     options = parser.parse_args(arguments)
+    out = options.out or Path("runs", "evidence-smoke" if options.smoke else "evidence")
     images = (8 if options.smoke else 180) if options.images is None else options.images
     sweeps = settings(options.seeds, images, options.smoke)
     if options.dry_run:
         for name, one in sweeps.items():
-            check(one, options.out / name)
-            parts = estimate(one, options.out / name)
+            check(one, out / name)
+            parts = estimate(one, out / name)
             learns, attacks = (sum(getattr(part, work) for part in parts) for work in ("training", "attacks"))
             print(f"{name:<18}{len(parts)} networks, about {learns:.0f} s to train and {attacks:.0f} s to attack them")
         return
-    run(sweeps, options.out, Lines())
-    write(sweeps, options.out)
+    run(sweeps, out, Lines())
+    write(sweeps, out)
 
 
 def write(sweeps: dict[str, Settings], out: Path) -> None:

@@ -120,14 +120,15 @@ def test_a_smoke_run_trains_attacks_and_writes_its_files(tmp_path, monkeypatch, 
     few = {split: tiny.load(split) for split in ("train", "test")}
     monkeypatch.setitem(data.DATASETS, "digits", lambda split: few[split])
     monkeypatch.setenv("FASTSNN_CACHE", str(tmp_path / "cache"))
-    flags = ["--smoke", "--out", str(tmp_path / "run"), "--images", "2", "--seeds", "5"]
+    monkeypatch.chdir(tmp_path)
+    flags, run = ["--smoke", "--images", "2", "--seeds", "5"], tmp_path / "runs" / "evidence-smoke"
     evidence.main([*flags, "--dry-run"])
-    assert capsys.readouterr().out.count("1 networks") == 1 and not (tmp_path / "run").exists()
+    assert capsys.readouterr().out.count("1 networks") == 1 and not run.parent.exists()
     evidence.main(flags)
     out = capsys.readouterr().out
     means = in_terminal(out, "Accuracy (%)", 'bn="frozen"')
-    assert means == {key: by_hand(tmp_path / "run", "frozen", *key)[5] for key in means}
-    assert (tmp_path / "run" / "evidence.png").read_bytes().startswith(PNG)
-    assert "| VGG-11, SNN-RAT | " in (tmp_path / "run" / "evidence.md").read_text()
+    assert means == {key: by_hand(run, "frozen", *key)[5] for key in means}
+    assert (run / "evidence.png").read_bytes().startswith(PNG)
+    assert "| VGG-11, SNN-RAT | " in (run / "evidence.md").read_text()
     evidence.main(flags)
     assert "train" not in capsys.readouterr().err, "what was finished is not done again"

@@ -11,7 +11,7 @@ import torch
 SPLITS = ("train", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Labelled images, or recordings of events, of one split.
 
@@ -29,6 +29,10 @@ class Dataset:
     classes: tuple[str, ...]
     name: str
     split: str
+
+    def __repr__(self) -> str:
+        shape = list(self.images.shape)
+        return f"Dataset({self.name!r}, {self.split!r}: uint8 {shape}, {self.num_classes} classes)"
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..nn import IFNode, Junction, is_watched, over_time, pooled, spiking_layer, stored
+from ..nn.neurons import CONSTANTS
 from ..ops import check
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -126,6 +127,7 @@ class ResNet(nn.Module):
         **neuron,
     ):
         super().__init__()
+        check.options(type(self).__name__, neuron, CONSTANTS)
         check.one_of("stem", stem, STEMS)
         kernel, stride, has_pool = STEMS[stem]
         if pool is not None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..nn import Chain, IFNode, normalize
+from ..nn.neurons import CONSTANTS
 from ..ops import check
 from .resnet import POOLS
 
@@ -60,6 +61,7 @@ class VGG(nn.Module):
         **neuron,
     ):
         super().__init__()
+        check.options(type(self).__name__, neuron, CONSTANTS)
         check.one_of("pool", pool, POOLS)
         check.integer("num_classes", num_classes, at_least=1)
         check.integer("width", width, at_least=1)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..nn import IFNode, norm_fire, normalize, over_time, spiking_layer
+from ..nn.neurons import CONSTANTS
 from ..ops import check
 
 
@@ -94,6 +95,7 @@ class WideResNet(nn.Module):
         **neuron,
     ):
         super().__init__()
+        check.options(type(self).__name__, neuron, CONSTANTS)
         check.one_of("pool", pool, ("avg",))
         check.integer("num_classes", num_classes, at_least=1)
         check.integer("width", width, at_least=1)

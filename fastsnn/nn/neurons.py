@@ -11,6 +11,8 @@ from torch import nn
 from ..ops.integrate_fire import Neuron, checked, integrate_fire
 from .precision import current
 
+CONSTANTS = ("v_threshold", "v_reset", "surrogate", "alpha", "detach_reset")  # of an IFNode, as networks take them
+
 
 class IFNode(nn.Module):
     """Integrate-and-fire neurons, multistep: [T, B, ...] -> spikes [T, B, ...] (Fang et al. 2021, eq. 1 to 3).

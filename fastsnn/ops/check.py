@@ -23,6 +23,16 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}.{hint}")
 
 
+def options(owner: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raise a TypeError where `owner` was given an option that it does not have."""
+    allowed = tuple(allowed)
+    for name in given:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its neurons take {', '.join(map(repr, allowed))}."
+            raise TypeError(f"{owner} has no option {name!r}; {hint}")
+
+
 def number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> float:
     """Return `value` as a finite float, above or at least a bound where one is given."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

@@ -112,6 +112,8 @@ def train(
     log = _resumed(trainer, folder / CHECKPOINT, description, progress)
     if log:
         progress.say(f"{network}: goes on after epoch {len(log)}, from {folder / CHECKPOINT}")
+        if robust and (without := sum(row["robust_accuracy"] is None for row in log)):
+            progress.say(f"{network}: {without} of those were scored without PGD, and are not scored again")
     score = functools.partial(_score, settings, network, net, test_set.first(settings.images), device)
     is_first = ranks.rank == 0
     shows = tensorboard and is_first

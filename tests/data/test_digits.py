@@ -22,6 +22,10 @@ def test_shapes_types_and_names_are_as_promised(splits):
         assert split.images.min() == 0 and split.images.max() == 255
 
 
+def test_it_prints_as_a_line(splits):
+    assert repr(splits[1]) == "Dataset('digits', 'test': uint8 [360, 3, 32, 32], 10 classes)"
+
+
 def test_three_channels_are_equal(splits):
     for split in splits:
         assert torch.equal(split.images, split.images[:, :1].expand(-1, 3, -1, -1))

@@ -171,3 +171,11 @@ def test_sweeps_train_and_attack_networks_by_name(monkeypatch, tmp_path):
     ]
     assert all(row["images"] == 12 for row in rows)
     assert {path.suffix for path in (tmp_path / "run").iterdir()} >= {".csv", ".png", ".sqlite"}
+
+
+@pytest.mark.parametrize("name", [name for name, _ in NETWORKS.values()])
+def test_an_option_that_a_network_does_not_have_is_named(name):
+    with pytest.raises(TypeError, match=r"^\w+ has no option 'v_treshold'; did you mean 'v_threshold'\?$"):
+        models.BUILDERS[name](v_treshold=2.0)
+    with pytest.raises(TypeError, match="has no option 'colour'; its neurons take 'v_threshold', 'v_reset'"):
+        models.BUILDERS[name](colour="red")

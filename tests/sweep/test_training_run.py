@@ -64,6 +64,13 @@ def test_weights_load_into_the_network_and_do_as_well_as_the_log_says(tmp_path):
     assert (found / "checkpoint.safetensors").exists() and not (found / "tensorboard").exists()
 
 
+def test_epochs_that_were_not_scored_under_attack_are_told(capsys):
+    assert train("--epochs", 1) == 0
+    capsys.readouterr()
+    assert train("--epochs", 2, "--robust", "--steps", 2, "--progress", "lines") == 0
+    assert "1 of those were scored without PGD, and are not scored again" in capsys.readouterr().err
+
+
 def test_the_best_epoch_is_the_first_of_the_most_accurate_under_attack_if_there_is_one():
     rows = [{"accuracy": a, "robust_accuracy": r} for a, r in ((0.9, 0.1), (0.5, 0.4), (0.6, 0.4))]
     assert best(rows) is rows[1]
