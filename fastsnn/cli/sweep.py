@@ -20,7 +20,7 @@ from .speech import progress_of, say, sentence
 BRIEF = "train networks, attack them over a range of budgets, show the accuracies"
 DESCRIPTION = """\
 Train networks, attack every test image with every attack and budget, and show the accuracies. By default: SEW-ResNet18
-with max and with average pooling on handwritten digits; a few minutes on two cores without a GPU. Trained weights are
+with max and with average pooling on handwritten digits; about a minute on two cores without a GPU. Trained weights are
 cached in $FASTSNN_CACHE (by default ~/.cache/fastsnn), so that the next sweep over the same networks skips training.
 Every result is saved as soon as it is there: after an interruption the same command goes on from where it was. A plan
 is a TOML file whose keys are these flags, e.g. eps = [2, 4] and pool = "avg"; flags given beside it take precedence."""
