@@ -54,9 +54,7 @@ def _first_step_is_equal(clf, images, y):
     ids=["fgsm", "pgd7", "apgd7"],
 )
 def test_ours_vs_torchattacks(compare, smoke, name, how):
-    clf, images, y = _classifier(4, T=3) if smoke else _classifier(BATCH, T=10)
-    if smoke and "steps" in how:
-        how = {**how, "steps": 2}
+    clf, images, y = _classifier(8, T=3) if smoke else _classifier(BATCH, T=10)
     _first_step_is_equal(clf, images, y)
     ours, theirs = (getattr(library, name)(clf, eps=EPS, **how) for library in (fastsnn.attacks, torchattacks))
     options = {"rounds": 3, "note": lambda seconds: f"{len(y) / seconds:.1f} images/s"}
