@@ -23,6 +23,7 @@ from fastsnn.engine.under_attack import under_attack
 from fastsnn.nn import precision
 
 from .machine import machine
+from .pairs import settle
 
 PARTS = (
     "products, forward",
@@ -79,9 +80,7 @@ def measure(depth: int, pool: str, kind: str, rounds: int):
     net = getattr(fastsnn.models, f"sew_resnet{depth}")(pool)
     x = functional.phase_encode(torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8))
     y = torch.randint(0, 10, (16,))
-    with torch.no_grad():
-        for _ in range(3):
-            net.train()(x)  # settles the running statistics, so that neurons fire as they do in earnest
+    settle(net, x)
     prepared, clocks, adv = prepare(net), Clocks(), x
     ascend = clocks.around("attack step", functional.attack_step)
     best = (float("inf"), {})

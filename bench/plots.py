@@ -22,8 +22,9 @@ import torch
 import fastsnn
 from fastsnn import functional
 
-from .baselines import frozen_pgd, paper_pgd, spikingjelly_sew_resnet
+from .baselines import frozen_pgd, paper_pgd, reset_net, spikingjelly_sew_resnet
 from .machine import machine
+from .pairs import settle
 
 OURS, FAST, FROZEN, PAPER = (
     "fastsnn, fp32",
@@ -61,6 +62,8 @@ def measure(smoke: bool) -> list[Point]:
     """Time all points of both figures."""
     torch.manual_seed(3407)
     theirs = spikingjelly_sew_resnet(18, "max")
+    settle(theirs, functional.phase_encode(torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8), 10))
+    reset_net(theirs)
     ours = fastsnn.models.sew_resnet18("max")
     ours.load_state_dict(theirs.state_dict())
     attack = functools.partial(fastsnn.attacks.pgd, ours, random_start=False)
