@@ -74,6 +74,23 @@ inline int64_t places_of_spikes(const float* row, int64_t inputs, int32_t* place
   return n;
 }
 
+// Whether one of n floats is not 0 (also a NaN); it looks no further than the lanes that hold the first one.
+inline bool has_spike(const float* p, int64_t n) {
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES) {
+#if FASTSNN_AVX512
+    if (_mm512_cmp_ps_mask(_mm512_loadu_ps(p + i), _mm512_setzero_ps(), _CMP_NEQ_UQ)) return true;
+#else
+    bool any = false;
+    for (int64_t k = 0; k < LANES; ++k) any |= p[i + k] != 0.0f;
+    if (any) return true;
+#endif
+  }
+  for (; i < n; ++i)
+    if (p[i] != 0.0f) return true;
+  return false;
+}
+
 inline void take(lanes& v, const float* p, int64_t n) {
   if (n == LANES) return load_lanes(v, p);
   v = lanes{};

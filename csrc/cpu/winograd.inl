@@ -13,6 +13,7 @@
 // sets of points this one is the least inexact: rms error 9 times that of the plain sum, 14 times with 2 and -2.
 struct Four {
   static constexpr int64_t IN = 6, PRODUCTS = 6, OUT = 4, FIRST = -1;
+  static constexpr bool FILLS_ZEROS = true;  // sums that cancel in exact numbers leave a remainder here
   static constexpr double FILTERS[6][3] = {{1 / 2.0, 0, 0},          {1 / 6.0, 1 / 6.0, 1 / 6.0},
                                            {1 / 6.0, -1 / 6.0, 1 / 6.0}, {1 / 30.0, 1 / 15.0, 2 / 15.0},
                                            {16 / 15.0, -8 / 15.0, 4 / 15.0}, {0, 0, 1 / 2.0}};
@@ -45,6 +46,7 @@ struct Four {
 // Both outputs of a padded 3-tap filter on 2 inputs from 3 products: b*(x0+x1) + (c-b)*x1 and b*(x0+x1) + (a-b)*x0.
 struct Two {
   static constexpr int64_t IN = 2, PRODUCTS = 3, OUT = 2, FIRST = 0;
+  static constexpr bool FILLS_ZEROS = false;  // every output reads the whole map
   static constexpr double FILTERS[3][3] = {{0, 1, 0}, {0, -1, 1}, {1, -1, 0}};
   static inline void gather(const lanes* d, lanes* v) { v[0] = d[0] + d[1], v[1] = d[1], v[2] = d[0]; }
   static inline void scatter(const lanes* m, lanes* y) { y[0] = m[0] + m[1], y[1] = m[0] + m[2]; }
@@ -88,8 +90,34 @@ inline void gather_tile(const float* frame, int64_t height, int64_t width, int64
   }
 }
 
+constexpr uint64_t EVERYWHERE = ~uint64_t(0);
+
+// Bit i * IN + j: whether pixel (i, j) of the tile's input has a channel that is not 0. Four pixels meet every window.
 template <class Tile>
-inline void scatter_tile(const Winograd& a, const float* M, int64_t plane, float* frame, int64_t top, int64_t left) {
+inline uint64_t occupied(const Winograd& a, const float* frame, int64_t top, int64_t left) {
+  if (!Tile::FILLS_ZEROS) return EVERYWHERE;
+  const auto at = [&](int64_t i, int64_t j) {
+    const int64_t y = top + Tile::FIRST + i, x = left + Tile::FIRST + j;
+    const bool inside = y >= 0 && y < a.height && x >= 0 && x < a.width;
+    return inside && has_spike(frame + (y * a.width + x) * a.inputs, a.inputs);
+  };
+  if (at(1, 1) && at(1, 4) && at(4, 1) && at(4, 4)) return EVERYWHERE;
+  uint64_t found = 0;
+  for (int64_t i = 0; i < Tile::IN; ++i)
+    for (int64_t j = 0; j < Tile::IN; ++j) found |= uint64_t(at(i, j)) << (i * Tile::IN + j);
+  return found;
+}
+
+// An output whose window holds only zeros is 0, as in the plain sum; NaN where a weight is not finite, also as there.
+template <class Tile>
+inline bool is_empty(uint64_t occupied, int64_t i, int64_t j) {
+  constexpr uint64_t window = 7 | 7 << Tile::IN | 7 << 2 * Tile::IN;
+  return Tile::FILLS_ZEROS && !(occupied & window << (i * Tile::IN + j));
+}
+
+template <class Tile>
+inline void scatter_tile(const Winograd& a, const float* M, int64_t plane, float* frame, int64_t top, int64_t left,
+                         uint64_t occupied) {
   for (int64_t c = 0; c < a.outputs; c += LANES) {
     const int64_t n = a.outputs - c < LANES ? a.outputs - c : LANES;
     lanes half[Tile::PRODUCTS][Tile::OUT];
@@ -102,8 +130,10 @@ inline void scatter_tile(const Winograd& a, const float* M, int64_t plane, float
       lanes m[Tile::PRODUCTS], out[Tile::OUT];
       for (int64_t p = 0; p < Tile::PRODUCTS; ++p) m[p] = half[p][j];
       Tile::scatter(m, out);
-      for (int64_t i = 0; i < Tile::OUT && top + i < a.height; ++i)
+      for (int64_t i = 0; i < Tile::OUT && top + i < a.height; ++i) {
+        if (is_empty<Tile>(occupied, i, j)) out[i] = out[i] * 0.0f + 0.0f;
         Float::put(frame + ((top + i) * a.width + left + j) * a.outputs + c, out[i], n);
+      }
     }
   }
 }
@@ -122,11 +152,13 @@ void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
     for (int64_t i = a.inputs; i < planes * v_plane; i += inputs) V[i] = 0;
   for (int64_t first = begin; first < end; first += ROWS) {
     const int64_t rows = end - first < ROWS ? end - first : ROWS;
+    uint64_t spikes[ROWS];
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
-      gather_tile<Tile, Gather<Tile>, Kind>(a.x + frame * a.height * a.width * a.inputs, a.height, a.width, a.inputs,
-                                            top, left, V + r * inputs, v_plane);
+      const float* x = a.x + frame * a.height * a.width * a.inputs;
+      spikes[r] = occupied<Tile>(a, x, top, left);
+      gather_tile<Tile, Gather<Tile>, Kind>(x, a.height, a.width, a.inputs, top, left, V + r * inputs, v_plane);
     }
     for (int64_t p = 0; p < planes; ++p)
       for (int64_t o = 0; o < padded; o += PANEL)
@@ -136,7 +168,8 @@ void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
-      scatter_tile<Tile>(a, M + r * padded, m_plane, a.out + frame * a.height * a.width * a.outputs, top, left);
+      float* out = a.out + frame * a.height * a.width * a.outputs;
+      scatter_tile<Tile>(a, M + r * padded, m_plane, out, top, left, spikes[r]);
     }
   }
 }

@@ -62,10 +62,8 @@ def gradient_sparsity(
             of which there are none here.
         engine: None for hooks on the plain layers, exact and slow; "auto" for the engine's layers, which count as they
             write gradients. Their sums are other ones, so that a spike at the edge may fall otherwise; on the same
-            gradients zeros are the same, norms within 1e-6. Where a 3x3 layer's gradient is 0 in whole windows (behind
-            the junctions "and", "iand" and "and_not") the engine's products leave rounding remainders instead of
-            zeros, and None tells more. For networks made of nn.spiking_layer; an attack must leave its own engine at
-            "auto".
+            gradients zeros are the same, norms within 1e-6. For networks made of nn.spiking_layer; an attack must
+            leave its own engine at "auto".
         on_batch: called after each batch with its number of samples.
 
     Returns:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -105,7 +107,7 @@ def pooled(pool: nn.Module, x_seq: torch.Tensor) -> torch.Tensor:
     """Apply a pool to every step [T, B, C, H, W], where possible by a kernel that keeps little for the gradient."""
     counting = in_force.counting()
     if counting is not None and isinstance(pool, (nn.MaxPool2d, nn.AvgPool2d)):
-        return counting.around(pool, x_seq, lambda x_seq: _pooled(pool, x_seq))
+        return counting.around(pool, x_seq, partial(_pooled, pool))
     return _pooled(pool, x_seq)
 
 
@@ -147,8 +149,8 @@ def norm_fire(
         residual: what the junction combines with the current or the spikes, like x_seq.
         junction: as in spiking_layer.
     """
-    kind = _kind(junction)
-    if norm is None or neuron is None or kind == "current":
+    kind, counted = _kind(junction), in_force.counting() is not None
+    if norm is None or neuron is None or kind == "current" or counted:
         return fire(neuron, normed(norm, x_seq), residual, junction)
     if current() == "reference" or is_watched(neuron) or _is_watched(junction):
         return join(neuron(over_time(norm, x_seq)), residual, junction)
@@ -169,6 +171,11 @@ def normed(norm: nn.BatchNorm2d | None, x_seq: torch.Tensor) -> torch.Tensor:
     """Apply a batch norm (None: nothing) by torch: [T, B, C, H, W] -> the same."""
     if norm is None:
         return x_seq
+    counting = in_force.counting()
+    return _normed(norm, x_seq) if counting is None else counting.around(norm, x_seq, partial(_normed, norm))
+
+
+def _normed(norm: nn.BatchNorm2d, x_seq: torch.Tensor) -> torch.Tensor:
     if current() != "reference" and isinstance(norm, nn.BatchNorm2d) and uses_batch_statistics(norm):
         x_seq = x_seq.contiguous()  # torch's batch statistics of channels-last frames are ten times less exact
     return over_time(norm, x_seq)
@@ -183,6 +190,9 @@ def fire(
         residual = junction = None
     if neuron is None:
         return x_seq
+    counting = in_force.counting()
+    if residual is None and counting is not None:
+        return counting.around(neuron, x_seq, neuron)
     if current() == "reference" or is_watched(neuron) or _is_watched(junction):
         return join(neuron(x_seq), residual, junction)
     return neuron(x_seq, residual=residual, junction=_kind(junction))

@@ -92,6 +92,34 @@ def test_tiles_of_4_err_at_most_9_times_and_tiles_of_2_at_most_3_times_as_much_a
         cases.assert_errs_at_most(9 if tile == 4 else 3, Filter(weight, tile)(frames), plain, exact)
 
 
+@given(
+    CHANNELS, CHANNELS, st.integers(1, 13), st.integers(1, 9), st.sampled_from([0.05, 0.2, 0.6]), st.integers(0, 999)
+)
+def test_zeros_are_those_of_the_plain_sum(inputs, outputs, H, W, share, seed):
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randn(4, H, W, inputs, generator=generator)
+    frames *= torch.rand(4, H, W, 1, generator=generator) < share
+    frames[torch.rand(frames.shape, generator=generator) < 0.1] = -0.0
+    weight = torch.randn(outputs, inputs, 3, 3, generator=generator)
+    zeros = convolved(frames, weight) == 0
+    for tile in (4, 2) if (H, W) == (2, 2) else (4,):
+        assert torch.equal(reference.convolution(frames, reference.filters(weight, tile), tile) == 0, zeros)
+        for isa in library.instruction_sets():
+            with cases.instruction_set(isa):
+                assert torch.equal(Filter(weight, tile)(frames) == 0, zeros), isa
+        if library.has_bf16():
+            assert (Filter(weight, tile, dtype=torch.bfloat16)(frames)[zeros] == 0).all()
+
+
+@every_instruction_set
+def test_a_weight_that_is_not_finite_is_seen_in_empty_windows_too(isa):
+    weight = torch.ones(3, 2, 3, 3)
+    weight[1, 0, 1, 1] = torch.inf
+    with cases.instruction_set(isa):
+        out = Filter(weight, 4)(torch.zeros(1, 8, 8, 2))
+    assert out[..., 1].isnan().all() and (out[..., [0, 2]] == 0).all()
+
+
 @every_instruction_set
 @every_shape
 def test_a_frame_has_the_same_bits_alone_and_among_others_on_any_number_of_threads(isa, shape):

@@ -87,8 +87,14 @@ def scatter(M: torch.Tensor, tile: int, size: tuple[int, int, int]) -> torch.Ten
 
 
 def convolution(frames: torch.Tensor, planes: torch.Tensor, tile: int) -> torch.Tensor:
-    """Return the filtered frames [N, H, W, out] for frames [N, H, W, in] and planes [products^2, in, out]."""
-    return scatter(torch.bmm(gather(frames, tile), planes), tile, tuple(frames.shape[:3]))
+    """Return the filtered frames [N, H, W, out] for frames [N, H, W, in] and planes [products^2, in, out].
+
+    What has only zeros in its window is 0, as in the plain sum, and not the remainder of sums that cancel.
+    """
+    out = scatter(torch.bmm(gather(frames, tile), planes), tile, tuple(frames.shape[:3]))
+    is_spike = (frames != 0).any(-1).to(frames.dtype)
+    in_window = F.max_pool2d(is_spike[:, None], 3, 1, 1)[:, 0, :, :, None] if frames.numel() else is_spike[..., None]
+    return torch.where(in_window > 0, out, 0.0 * out)
 
 
 def spread(grad: torch.Tensor, tile: int) -> torch.Tensor:

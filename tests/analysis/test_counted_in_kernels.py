@@ -1,0 +1,158 @@
+"""Gradients counted in the engine's kernels against hooks on the plain network."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import fastsnn
+from fastsnn import attacks
+from fastsnn.analysis import gradient_sparsity
+
+from ..attacks.networks import settled
+from ..spikingjelly_networks import batch
+
+T, B = 4, 2
+
+
+def warmed(net):
+    """Return a network in eval mode whose norms have seen a few batches."""
+    for seed in range(5):
+        net(batch(T, B=8, seed=seed)[0])
+    return net.eval()
+
+
+def assert_close(found, expected):
+    """The same rows, the same zeros; norms within float32's sums through a whole network."""
+    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    assert (found.samples, found.passes) == (expected.samples, expected.passes)
+    for row, other in zip(found, expected, strict=True):
+        assert row[3:7] == pytest.approx(other[3:7], abs=0, rel=0, nan_ok=True), row[:3]
+        assert row[7:] == pytest.approx(other[7:], rel=1e-4, nan_ok=True), row[:3]
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_the_engine_counts_what_hooks_see_on_the_plain_network(pool):
+    net, (x, y) = settled(pool=pool, width=4), batch(T, B)
+    expected = gradient_sparsity(net, x, y, per_step=True)
+    assert_close(gradient_sparsity(net, x, y, per_step=True, engine="auto"), expected)
+    assert {row.kind for row in expected} >= {"convolution", "batch norm", "neuron", "junction", "linear"}
+
+
+def test_the_engine_counts_over_the_steps_of_an_attack_and_batches_of_any_size():
+    net, (x, y) = settled(width=4), batch(T, 3)
+    attack = attacks.PGD(net, eps=0.1, alpha=0.05, steps=2, random_start=False)
+    parts = list(zip(x.split(2, 1), y.split(2), strict=True))
+    expected = gradient_sparsity(
+        net, parts, attack=partial(attacks.pgd, net, eps=0.1, alpha=0.05, steps=2, random_start=False, engine=None)
+    )
+    assert_close(gradient_sparsity(net, parts, attack=attack, engine="auto"), expected)
+    assert expected.samples == 6 and expected.passes == 4
+
+
+def test_the_engine_counts_junctions_that_join_the_current_and_leaves_the_network_fused():
+    torch.manual_seed(0)
+    net, (x, y) = warmed(fastsnn.models.spiking_resnet18(width=4)), batch(T, B)
+    assert_close(gradient_sparsity(net, x, y, engine="auto"), gradient_sparsity(net, x, y))
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(net.conv1), "forward", lambda *_: seen.append(1))
+        gradient_sparsity(net, x, y, engine="auto")
+    assert not seen, "no convolution ran as a module"
+
+
+class Joined(nn.Module):
+    """Two layers of 1x1 or 3x3, the second joined with the first, and a linear one."""
+
+    def __init__(self, kind, kernel=1, planes=3):
+        super().__init__()
+        convs = (nn.Conv2d(inputs, planes, kernel, padding=kernel // 2, bias=False) for inputs in (3, planes))
+        self.convs = nn.ModuleList(convs)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(planes) for _ in range(2))
+        self.neurons = nn.ModuleList(fastsnn.nn.IFNode() for _ in range(2))
+        self.junction, self.fc = fastsnn.nn.Junction(kind), nn.Linear(planes, 2)
+
+    def forward(self, x):
+        first, second = zip(self.convs, self.norms, self.neurons, strict=True)
+        out = fastsnn.nn.spiking_layer(*first, x, spikes=False)
+        out = fastsnn.nn.spiking_layer(*second, out, out, self.junction)
+        return self.fc(out.mean((-1, -2))).mean(0)
+
+
+@pytest.mark.parametrize("bn", ["frozen", "batch", "drift"])
+@pytest.mark.parametrize("kind", ["add", "and", "iand", "and_not", "current"])
+def test_the_engine_counts_every_junction_and_statistics_of_every_kind(kind, bn):
+    torch.manual_seed(0)
+    net = Joined(kind).eval()
+    x, y = torch.rand(T, B, 3, 4, 4), torch.tensor([0, 1])
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    expected = gradient_sparsity(net, x, y, bn=bn, per_step=True)
+    net.load_state_dict(before)
+    assert_close(gradient_sparsity(net, x, y, bn=bn, per_step=True, engine="auto"), expected)
+    (row,) = (row for row in expected if row.layer == "junction" and row.t is None)
+    assert (row.zeros_in > row.zeros_out) == (kind not in ("add", "current")), "what is multiplied with 0 stops"
+
+
+def test_3x3_layers_behind_junctions_that_multiply_have_the_zeros_that_hooks_see():
+    torch.manual_seed(0)
+    net, (x, y) = warmed(fastsnn.models.sew_resnet18(width=4, cnf="IAND")), batch(T, B)
+    expected = gradient_sparsity(net, x, y, per_step=True)
+    assert_close(gradient_sparsity(net, x, y, per_step=True, engine="auto"), expected)
+    assert any(0.1 < row.zeros_in < 0.9 for row in expected if row.layer == "layer2.1.conv1")
+
+
+@pytest.mark.parametrize("kind", ["and", "iand", "and_not"])
+def test_a_3x3_layer_has_the_zeros_that_hooks_see_where_few_neurons_pass_a_gradient_on(kind):
+    torch.manual_seed(0)
+    net = Joined(kind, kernel=3, planes=1).eval()
+    with torch.no_grad():
+        net.norms[0].bias.add_(1.2 if kind == "and_not" else 0.2)  # most neurons fire, or few
+    x, y = torch.rand(T, B, 3, 9, 9), torch.tensor([0, 1])
+    expected = gradient_sparsity(net, x, y, per_step=True)
+    assert_close(gradient_sparsity(net, x, y, per_step=True, engine="auto"), expected)
+    (row,) = (row for row in expected if row.layer == "convs.1" and row.t is None)
+    assert 0.1 < row.zeros_in < row.zeros_out < 1
+
+
+@pytest.mark.parametrize("name", ["vgg11", "wrn16_4"])
+@pytest.mark.parametrize("surrogate", ["atan", "triangle"])
+def test_what_the_engine_leaves_to_the_network_is_counted_too(name, surrogate):
+    torch.manual_seed(0)
+    net, (x, y) = warmed(fastsnn.models.BUILDERS[name](width=4, surrogate=surrogate)), batch(T, B)
+    expected = gradient_sparsity(net, x, y, per_step=True)
+    assert_close(gradient_sparsity(net, x, y, per_step=True, engine="auto"), expected)
+
+
+@pytest.mark.parametrize("bn", ["batch", "drift"])
+@pytest.mark.parametrize("build", [fastsnn.models.sew_resnet18, fastsnn.models.spiking_resnet18])
+def test_the_engine_counts_with_the_statistics_of_the_batch(build, bn):
+    torch.manual_seed(0)
+    net, (x, y) = build(width=4).eval(), batch(T, B)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    expected = gradient_sparsity(net, x, y, bn=bn)
+    net.load_state_dict(before)
+    found = gradient_sparsity(net, x, y, bn=bn, engine="auto")
+    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    for row, other in zip(found, expected, strict=True):
+        # a mean is taken off there, so that a zero is a matter of rounding
+        assert row[3:7] == pytest.approx(other[3:7], abs=1e-3, nan_ok=True), row[:3]
+        assert row[7:] == pytest.approx(other[7:], rel=1e-3, nan_ok=True), row[:3]
+
+
+def test_underflow_is_told_in_kernels_too():
+    net, (x, y) = settled(width=4), batch(T, B)
+    with torch.no_grad():
+        net.fc.weight.mul_(1e-42)
+    expected, found = gradient_sparsity(net, x, y), gradient_sparsity(net, x, y, engine="auto")
+    (row,) = (row for row in found if row.layer == "layer4.1.conv2")
+    (other,) = (row for row in expected if row.layer == "layer4.1.conv2")
+    assert row.zeros_out > row.structural_out == other.structural_out
+
+
+def test_what_cannot_be_counted_in_kernels_is_refused():
+    net, (x, y) = settled(width=4), batch(T, B)
+    with pytest.raises(ValueError, match=r"layers \(conv1, layer1.0.conv1, .*\.\.\.\) that no engine computed"):
+        gradient_sparsity(net, x, y, engine="auto", attack=partial(attacks.fgsm, net, eps=0.1, engine=None))
+    with pytest.raises(ValueError, match="engine is 'best'"):
+        gradient_sparsity(net, x, y, engine="best")
