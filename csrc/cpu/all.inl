@@ -15,8 +15,9 @@ constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, ph
                              convolution_forward, convolution_backward, matrix, channel_sums, channel_affine,
                              winograd_filters, winograd_planes, fingerprint, pool_forward, pool_backward, tally,
 #if FASTSNN_BF16
-                             matrix_of<Bf16>, winograd_of<Bf16>, convolution_backward_of<Bf16>
+                             matrix_of<Bf16>, winograd_of<Bf16>, convolution_backward_of<Bf16>, matrix_of<Int16>,
+                             winograd_of<Int16Tiles>, convolution_forward_of<Int16>
 #else
-                             nullptr, nullptr, nullptr
+                             nullptr, nullptr, nullptr, nullptr, nullptr, nullptr
 #endif
 };

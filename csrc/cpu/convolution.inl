@@ -16,33 +16,43 @@ inline void copy_run(float* to, const float* from, int64_t n) {  // memcpy's cal
   else load_lanes(v, from + n - LANES), store_lanes(to + n - LANES, v);
 }
 
-void convolution_forward(int64_t begin, int64_t end, void* arguments) {
+template <class Side>
+void convolution_forward_of(int64_t begin, int64_t end, void* arguments) {
+  using Element = typename Side::Element;
   const auto& a = *static_cast<const Convolution*>(arguments);
-  const int64_t run = a.kernel * a.inputs, window = a.kernel * run, stride = row_stride<Float>(window);
+  const int64_t run = a.kernel * a.inputs, window = a.kernel * run, stride = row_stride<Side>(window);
   const int64_t across = a.out_width, pixels = a.out_height * across, all = a.frames * pixels;
   static thread_local Buffer buffer;
-  float* in = buffer.at_least(CHUNK * stride + ROWS * PANEL);
-  const auto* weight = static_cast<const float*>(a.weight);
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
+  float* block = buffer.at_least(ROWS * PANEL + window + LANES + CHUNK * stride);
+  float* gathered = block + ROWS * PANEL;  // a row, where its elements are not floats
+  Element* in = reinterpret_cast<Element*>(gathered + (window + LANES - 1) / LANES * LANES);
+  for (int64_t chunk = begin; chunk < end && !is_spoilt(a.inexact); ++chunk) {
     const int64_t first = chunk * CHUNK, rows = all - first < CHUNK ? all - first : CHUNK;
+    bool exact = true;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t frame = (first + r) / pixels, pixel = (first + r) % pixels;
       const int64_t top = pixel / across * a.stride - a.padding, left = pixel % across * a.stride - a.padding;
       const float* x = a.x + frame * a.height * a.width * a.inputs;
+      float* to_row = gathered;
+      if constexpr (Side::GROUP == 1) to_row = in + r * stride;
       for (int64_t ky = 0; ky < a.kernel; ++ky) {
         const int64_t y = top + ky;
         const int64_t from = left < 0 ? -left : 0, to = a.width - left < a.kernel ? a.width - left : a.kernel;
-        float* row = in + r * stride + ky * run;
+        float* row = to_row + ky * run;
         if (from > 0 || to < a.kernel || y < 0 || y >= a.height)
           for (int64_t k = 0; k < run; ++k) row[k] = 0.0f;
         if (from < to && y >= 0 && y < a.height)
           copy_run(row + from * a.inputs, x + (y * a.width + left + from) * a.inputs, (to - from) * a.inputs);
       }
+      if constexpr (Side::GROUP != 1) exact &= take_row<Side>(in + r * stride, gathered, window);
     }
-    float *out = a.out + first * a.outputs, *block = in + CHUNK * stride;
-    if (!a.is_finite || !multiply_spikes(in, rows, window, weight, a.outputs, out, block))
-      multiply_chunk<Float>(in, rows, window, weight, a.outputs, out, block);
+    if (!exact) return spoil(a.inexact);
+    multiply_rows<Side>(in, rows, window, a.weight, a.outputs, a.out + first * a.outputs, block, a.is_finite);
   }
+}
+
+void convolution_forward(int64_t begin, int64_t end, void* arguments) {
+  convolution_forward_of<Float>(begin, end, arguments);
 }
 
 // The gradient of one line of a frame: all of its floats, LANES at a time. D lies before and behind other floats, and `mask`

@@ -14,7 +14,7 @@
 #define FASTSNN_TARGET_AVX512 \
   FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function))
 #define FASTSNN_TARGET_AVX512_BF16 \
-  FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"))), \
+  FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,fma"))), \
                                       apply_to = function))
 #define FASTSNN_TARGET_AVX2 \
   FASTSNN_PRAGMA(clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function))
@@ -25,7 +25,7 @@
   _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512\")")
 #define FASTSNN_TARGET_AVX512_BF16 \
   _Pragma("GCC push_options") \
-  _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512\")")
+  _Pragma("GCC target(\"avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,fma,prefer-vector-width=512\")")
 #define FASTSNN_TARGET_AVX2 _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,fma\")")
 #define FASTSNN_TARGET_END _Pragma("GCC pop_options")
 #endif

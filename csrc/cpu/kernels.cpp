@@ -19,6 +19,7 @@ struct Kernels {
       convolution_backward, matrix, channel_sums, channel_affine, winograd_filters, winograd_planes, fingerprint,
       pool_forward, pool_backward, tally;
   Range matrix_bf16, winograd_bf16, convolution_backward_bf16;  // null where the processor has no products of bfloat16
+  Range matrix_int16, winograd_int16, convolution_forward_int16;  // and of int16
 };
 
 namespace baseline {
@@ -74,7 +75,7 @@ int available(Isa* list) {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
-    if (__builtin_cpu_supports("avx512bf16")) list[n++] = {"avx512_bf16", &avx512_bf16::KERNELS};
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) list[n++] = {"avx512_bf16", &avx512_bf16::KERNELS};
     list[n++] = {"avx512", &avx512::KERNELS};
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = {"avx2", &avx2::KERNELS};
@@ -95,6 +96,8 @@ int32_t run(Range range, int64_t count, int64_t grain, void* arguments) {
   range(0, count, arguments);
   return 0;
 }
+
+int64_t chunks(int64_t rows) { return (rows + CHUNK - 1) / CHUNK; }
 
 constexpr int64_t GRAIN = 32768;  // elements below which a second thread costs more than it brings
 
@@ -157,7 +160,7 @@ FASTSNN_API int32_t fastsnn_winograd(fastsnn::Winograd* a) {
   return fastsnn::run(fastsnn::chosen.kernels->winograd, a->rows, 28, a);
 }
 
-// Tells whether the chosen instruction set has the kernels below, whose weights are bfloat16.
+// Tells whether the chosen instruction set has the kernels below, whose weights are bfloat16 or int16.
 FASTSNN_API int32_t fastsnn_has_bf16() { return fastsnn::chosen.kernels->matrix_bf16 != nullptr; }
 
 FASTSNN_API int32_t fastsnn_winograd_bf16(fastsnn::Winograd* a) {
@@ -167,12 +170,28 @@ FASTSNN_API int32_t fastsnn_winograd_bf16(fastsnn::Winograd* a) {
 
 FASTSNN_API int32_t fastsnn_matrix_bf16(fastsnn::Matrix* a) {
   if (!fastsnn_has_bf16()) return 1;
-  return fastsnn::run(fastsnn::chosen.kernels->matrix_bf16, (a->rows + fastsnn::CHUNK - 1) / fastsnn::CHUNK, 1, a);
+  return fastsnn::run(fastsnn::chosen.kernels->matrix_bf16, fastsnn::chunks(a->rows), 1, a);
 }
 
 FASTSNN_API int32_t fastsnn_convolution_backward_bf16(fastsnn::Convolution* a) {
   if (!fastsnn_has_bf16()) return 1;
   return fastsnn::run(fastsnn::chosen.kernels->convolution_backward_bf16, a->frames, 2, a);
+}
+
+FASTSNN_API int32_t fastsnn_winograd_int16(fastsnn::Winograd* a) {
+  if (!fastsnn_has_bf16()) return 1;
+  return fastsnn::run(fastsnn::chosen.kernels->winograd_int16, a->rows, 28, a);
+}
+
+FASTSNN_API int32_t fastsnn_matrix_int16(fastsnn::Matrix* a) {
+  if (!fastsnn_has_bf16()) return 1;
+  return fastsnn::run(fastsnn::chosen.kernels->matrix_int16, fastsnn::chunks(a->rows), 1, a);
+}
+
+FASTSNN_API int32_t fastsnn_convolution_forward_int16(fastsnn::Convolution* a) {
+  if (!fastsnn_has_bf16()) return 1;
+  const int64_t pixels = a->frames * a->out_height * a->out_width;
+  return fastsnn::run(fastsnn::chosen.kernels->convolution_forward_int16, fastsnn::chunks(pixels), 1, a);
 }
 
 FASTSNN_API int32_t fastsnn_winograd_filters(fastsnn::WinogradFilters* a) {
@@ -184,8 +203,8 @@ FASTSNN_API int32_t fastsnn_winograd_planes(fastsnn::WinogradPlanes* a) {
 }
 
 FASTSNN_API int32_t fastsnn_convolution_forward(fastsnn::Convolution* a) {
-  const int64_t pixels = a->frames * a->out_height * a->out_width, chunks = (pixels + fastsnn::CHUNK - 1) / fastsnn::CHUNK;
-  return fastsnn::run(fastsnn::chosen.kernels->convolution_forward, chunks, 1, a);
+  const int64_t pixels = a->frames * a->out_height * a->out_width;
+  return fastsnn::run(fastsnn::chosen.kernels->convolution_forward, fastsnn::chunks(pixels), 1, a);
 }
 
 FASTSNN_API int32_t fastsnn_convolution_backward(fastsnn::Convolution* a) {
@@ -193,7 +212,7 @@ FASTSNN_API int32_t fastsnn_convolution_backward(fastsnn::Convolution* a) {
 }
 
 FASTSNN_API int32_t fastsnn_matrix(fastsnn::Matrix* a) {
-  return fastsnn::run(fastsnn::chosen.kernels->matrix, (a->rows + fastsnn::CHUNK - 1) / fastsnn::CHUNK, 1, a);
+  return fastsnn::run(fastsnn::chosen.kernels->matrix, fastsnn::chunks(a->rows), 1, a);
 }
 
 FASTSNN_API int32_t fastsnn_channel_sums(fastsnn::Channels* a) {

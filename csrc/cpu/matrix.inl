@@ -12,10 +12,14 @@ template <class Side>
 inline int64_t row_stride(int64_t inputs) { return padded_inputs<Side>(inputs) + LANES; }
 
 template <class Side>
-inline void take_row(typename Side::Element* to, const float* from, int64_t inputs) {
-  Side::take_row(to, from, inputs);
+inline bool take_row(typename Side::Element* to, const float* from, int64_t inputs) {
   for (int64_t i = inputs; i < padded_inputs<Side>(inputs); ++i) to[i] = 0;
+  return Side::take_row(to, from, inputs);
 }
+
+// Where one task meets an input that it cannot take, no other one needs to go on.
+inline bool is_spoilt(const int32_t* inexact) { return inexact && __atomic_load_n(inexact, __ATOMIC_RELAXED); }
+inline void spoil(int32_t* inexact) { __atomic_store_n(inexact, 1, __ATOMIC_RELAXED); }
 
 // A chunk of rows, in [CHUNK, row_stride], times all panels; `block` holds ROWS * PANEL floats, for what hangs over.
 template <class Side>
@@ -24,7 +28,7 @@ void multiply_chunk(typename Side::Element* in, int64_t rows, int64_t inputs, co
   const int64_t stride = row_stride<Side>(inputs), length = padded_inputs<Side>(inputs);
   for (int64_t i = rows * stride; i < (rows + ROWS - 1) / ROWS * ROWS * stride; ++i) in[i] = 0;
   for (int64_t o = 0; o < outputs; o += PANEL) {
-    const auto* panel = weight + o * length;
+    const auto* panel = weight + o / PANEL * Side::panel(length);
     const int64_t columns = outputs - o < PANEL ? outputs - o : PANEL;
     for (int64_t r = 0; r < rows; r += ROWS) {
       float* to = out + r * outputs + o;
@@ -41,31 +45,35 @@ void multiply_chunk(typename Side::Element* in, int64_t rows, int64_t inputs, co
 
 // The same for spikes, which are mostly 0: sums over what is not. A sum in the same order that leaves out products of 0 and
 // a finite weight has the same bits, so either way may be taken, chunk by chunk. Returns false, and nothing is done, where
-// too many inputs are not 0.
+// too many inputs (or pairs of them, where a panel holds pairs) are not 0.
 template <int N>
 struct Count {
   constexpr int operator()() const { return N; }
 };
-constexpr float MOST_SPIKES = 0.3f;  // the share from which on the dense product is faster
+constexpr float MOST_SPIKES[] = {0.3f, 0.42f};  // the share from which on the dense product is faster: of inputs, of pairs
 
-inline bool multiply_spikes(const float* in, int64_t rows, int64_t inputs, const float* weight, int64_t outputs,
-                            float* out, float* block) {
+template <class Side>
+bool multiply_spikes(const typename Side::Element* in, int64_t rows, int64_t inputs, const typename Side::Element* weight,
+                     int64_t outputs, float* out, float* block) {
+  const int64_t stride = row_stride<Side>(inputs), length = padded_inputs<Side>(inputs), groups = length / Side::GROUP;
+  const float most = MOST_SPIKES[Side::GROUP - 1];
   static thread_local Buffer buffer;
-  auto* places = reinterpret_cast<int32_t*>(buffer.at_least(CHUNK * inputs + LANES));
+  auto* places = reinterpret_cast<int32_t*>(buffer.at_least(CHUNK * groups + LANES));
   int64_t begin[CHUNK + 1], n = 0;
   for (int64_t r = 0; r < rows; ++r) {
     begin[r] = n;
-    n = places_of_spikes(in + r * row_stride<Float>(inputs), inputs, places, n);
-    if (r % 8 == 7 && n > MOST_SPIKES * float((r + 1) * inputs)) return false;
+    n = Side::places(in + r * stride, length, places, n);
+    if (r % 8 == 7 && n > most * float((r + 1) * groups)) return false;
   }
   begin[rows] = n;
-  if (n > MOST_SPIKES * float(rows * inputs)) return false;
+  if (n > most * float(rows * groups)) return false;
   const auto add_up = [&](auto panels, int64_t o, int64_t columns) {
     const int64_t width = panels() * PANEL;
+    const auto* panel = weight + o / PANEL * Side::panel(length);
     for (int64_t r = 0; r < rows; ++r) {
-      const float* row = in + r * row_stride<Float>(inputs);
+      const auto* row = in + r * stride;
       float *to = out + r * outputs + o, *whole = columns == width ? to : block;
-      add_up_spikes<panels()>(row, places + begin[r], places + begin[r + 1], weight + o * inputs, inputs, whole);
+      Side::template add_up<panels()>(row, places + begin[r], places + begin[r + 1], panel, length, whole);
       if (whole == block) __builtin_memcpy(to, block, uint64_t(columns) * sizeof(float));
     }
     return width;
@@ -79,6 +87,16 @@ inline bool multiply_spikes(const float* in, int64_t rows, int64_t inputs, const
   return true;
 }
 
+// A chunk of rows by whichever is faster; `is_finite` as in Matrix.
+template <class Side>
+void multiply_rows(typename Side::Element* in, int64_t rows, int64_t inputs, const void* panels, int64_t outputs,
+                   float* out, float* block, bool is_finite) {
+  const auto* weight = static_cast<const typename Side::Element*>(panels);
+  if constexpr (Side::SKIPS)
+    if (is_finite && multiply_spikes<Side>(in, rows, inputs, weight, outputs, out, block)) return;
+  multiply_chunk<Side>(in, rows, inputs, weight, outputs, out, block);
+}
+
 template <class Side>
 void matrix_of(int64_t begin, int64_t end, void* arguments) {
   using Element = typename Side::Element;
@@ -87,14 +105,13 @@ void matrix_of(int64_t begin, int64_t end, void* arguments) {
   static thread_local Buffer buffer;
   float* block = buffer.at_least(ROWS * PANEL + CHUNK * stride);
   Element* in = reinterpret_cast<Element*>(block + ROWS * PANEL);
-  const auto* weight = static_cast<const Element*>(a.weight);
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
+  for (int64_t chunk = begin; chunk < end && !is_spoilt(a.inexact); ++chunk) {
     const int64_t first = chunk * CHUNK, rows = a.rows - first < CHUNK ? a.rows - first : CHUNK;
     float* out = a.out + first * a.outputs;
-    for (int64_t r = 0; r < rows; ++r) take_row<Side>(in + r * stride, a.x + (first + r) * a.inputs, a.inputs);
-    if constexpr (Side::GROUP == 1)
-      if (a.is_finite && multiply_spikes(in, rows, a.inputs, weight, a.outputs, out, block)) continue;
-    multiply_chunk<Side>(in, rows, a.inputs, weight, a.outputs, out, block);
+    bool exact = true;
+    for (int64_t r = 0; r < rows; ++r) exact &= take_row<Side>(in + r * stride, a.x + (first + r) * a.inputs, a.inputs);
+    if (!exact) return spoil(a.inexact);
+    multiply_rows<Side>(in, rows, a.inputs, a.weight, a.outputs, out, block, a.is_finite);
   }
 }
 

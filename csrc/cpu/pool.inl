@@ -105,16 +105,25 @@ void pool_forward(int64_t begin, int64_t end, void* arguments) {
   a.is_max ? pool_forward_of<true>(a, begin, end) : pool_forward_of<false>(a, begin, end);
 }
 
+// The windows over a place of one axis of the padded frame.
+struct Over {
+  int64_t first, last;
+};
+inline Over windows_over(int64_t place, const Pool& a, int64_t windows) {
+  return {at_least_0(place - a.kernel + a.stride) / a.stride, smaller(place / a.stride, windows - 1)};
+}
+
 template <bool MAX>
 void pool_backward_of(const Pool& a, int64_t begin, int64_t end) {
   Taps taps;
+  static thread_local Buffer buffer;
+  Over* across = reinterpret_cast<Over*>(buffer.at_least(a.width * int64_t(sizeof(Over) / sizeof(float))));
+  for (int64_t x = 0; x < a.width; ++x) across[x] = windows_over(x + a.padding, a, a.out_width);  // divisions are slow
   for (int64_t row = begin; row < end; ++row) {
-    const int64_t frame = row / a.height, y = row % a.height + a.padding;  // in the padded frame
-    const int64_t first_y = at_least_0(y - a.kernel + a.stride) / a.stride;
-    const int64_t last_y = smaller(y / a.stride, a.out_height - 1);
+    const int64_t frame = row / a.height, y = row % a.height + a.padding;
+    const auto [first_y, last_y] = windows_over(y, a, a.out_height);
     for (int64_t x = a.padding; x < a.width + a.padding; ++x) {
-      const int64_t first_x = at_least_0(x - a.kernel + a.stride) / a.stride;
-      const int64_t last_x = smaller(x / a.stride, a.out_width - 1);
+      const auto [first_x, last_x] = across[x - a.padding];
       taps.count = 0;
       for (int64_t oy = first_y; oy <= last_y; ++oy)
         for (int64_t ox = first_x; ox <= last_x; ++ox) {

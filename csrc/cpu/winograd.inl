@@ -66,9 +66,11 @@ struct Spread {
 };
 
 // One tile of a frame to its row of V, whose planes lie `plane` elements apart; channels beyond the last are not written.
+// Tells whether `Kind` could take all of it.
 template <class Tile, class Side, class Kind>
-inline void gather_tile(const float* frame, int64_t height, int64_t width, int64_t channels, int64_t top, int64_t left,
+inline bool gather_tile(const float* frame, int64_t height, int64_t width, int64_t channels, int64_t top, int64_t left,
                         typename Kind::Element* V, int64_t plane) {
+  bool exact = true;
   for (int64_t c = 0; c < channels; c += LANES) {
     const int64_t n = channels - c < LANES ? channels - c : LANES;
     lanes half[Side::SIZE][Tile::PRODUCTS];
@@ -85,9 +87,10 @@ inline void gather_tile(const float* frame, int64_t height, int64_t width, int64
       lanes d[Side::SIZE], v[Tile::PRODUCTS];
       for (int64_t i = 0; i < Side::SIZE; ++i) d[i] = half[i][q];
       Side::transform(d, v);
-      for (int64_t p = 0; p < Tile::PRODUCTS; ++p) Kind::put(V + (p * Tile::PRODUCTS + q) * plane + c, v[p], n);
+      for (int64_t p = 0; p < Tile::PRODUCTS; ++p) exact &= Kind::put(V + (p * Tile::PRODUCTS + q) * plane + c, v[p], n);
     }
   }
+  return exact;
 }
 
 constexpr uint64_t EVERYWHERE = ~uint64_t(0);
@@ -150,20 +153,22 @@ void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
   Element* V = reinterpret_cast<Element*>(M + planes * m_plane);
   if (inputs > a.inputs)
     for (int64_t i = a.inputs; i < planes * v_plane; i += inputs) V[i] = 0;
-  for (int64_t first = begin; first < end; first += ROWS) {
+  for (int64_t first = begin; first < end && !is_spoilt(a.inexact); first += ROWS) {
     const int64_t rows = end - first < ROWS ? end - first : ROWS;
     uint64_t spikes[ROWS];
+    bool exact = true;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
       const float* x = a.x + frame * a.height * a.width * a.inputs;
       spikes[r] = occupied<Tile>(a, x, top, left);
-      gather_tile<Tile, Gather<Tile>, Kind>(x, a.height, a.width, a.inputs, top, left, V + r * inputs, v_plane);
+      exact &= gather_tile<Tile, Gather<Tile>, Kind>(x, a.height, a.width, a.inputs, top, left, V + r * inputs, v_plane);
     }
+    if (!exact) return spoil(a.inexact);
     for (int64_t p = 0; p < planes; ++p)
       for (int64_t o = 0; o < padded; o += PANEL)
         Kind::template product<ROWS>(V + p * v_plane, inputs, inputs,
-                                     static_cast<const Element*>(a.weight) + (p * padded + o) * inputs,
+                                     static_cast<const Element*>(a.weight) + (p * padded + o) / PANEL * Kind::panel(inputs),
                                      M + p * m_plane + o, padded);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,19 @@ from ..ops.convolution import Convolution
 from ..ops.matrix import Matrix
 from ..ops.winograd import Filter, weight_gradient
 
-Dtypes = tuple[torch.dtype, torch.dtype]  # of a form's products, forward and of its gradient
+
+class Dtypes(NamedTuple):
+    """In which types a layer computes.
+
+    Attributes:
+        frames: what comes in and goes out.
+        products: that of forward products, for forms that have kernels for it: frames', or int16 for spikes.
+        gradient: that of the gradient's products: frames', or bfloat16.
+    """
+
+    frames: torch.dtype
+    products: torch.dtype
+    gradient: torch.dtype
 
 
 class Form(ABC):
@@ -144,9 +157,9 @@ class Winograd(Form):
 
     def __init__(self, conv, dtypes, shape):
         tile, self.bias = 2 if shape[1:3] == (2, 2) else 4, conv.bias
-        self.filter = Filter(conv.weight, tile)
+        self.filter = Filter(conv.weight, tile, dtype=dtypes.products)
         # the gradient of a convolution is one with turned kernels
-        self.turned = Filter(conv.weight, tile, turned=True, dtype=dtypes[1])
+        self.turned = Filter(conv.weight, tile, turned=True, dtype=dtypes.gradient)
 
     def forward(self, frames):
         """[N, H, W, in] -> [N, h, w, out]."""
@@ -168,7 +181,7 @@ class Windows(Form):
     name = "windows GEMM"
 
     def __init__(self, conv, dtypes, shape):
-        self.convolution = Convolution(conv.weight, conv.stride[0], conv.padding[0], dtypes[1])
+        self.convolution = Convolution(conv.weight, conv.stride[0], conv.padding[0], dtypes.gradient, dtypes.products)
         self.bias, self.size = conv.bias, tuple(shape[1:3])
 
     def forward(self, frames):
@@ -190,9 +203,9 @@ class SpaceToDepth(Form):
         _, H, W, _ = shape
         kernel, pad = conv.kernel_size[0], conv.padding[0]
         even = kernel + kernel % 2
-        weight = F.pixel_unshuffle(F.pad(conv.weight, (0, even - kernel) * 2), 2).to(dtypes[0])
+        weight = F.pixel_unshuffle(F.pad(conv.weight, (0, even - kernel) * 2), 2).to(dtypes.frames)
         self.weight = weight.contiguous(memory_format=torch.channels_last)
-        self.bias = _to(conv.bias, dtypes[0])
+        self.bias = _to(conv.bias, dtypes.frames)
         h, w = (H + 2 * pad - kernel) // 2 + 1, (W + 2 * pad - kernel) // 2 + 1
         self.pads = (pad, 2 * (w - 1) + even - W - pad, pad, 2 * (h - 1) + even - H - pad)
 
@@ -219,9 +232,10 @@ class ChannelsLast(Form):
 
     def __init__(self, conv, dtypes, shape):
         self.weight, self.turned = (
-            conv.weight.to(dtype).contiguous(memory_format=torch.channels_last) for dtype in dtypes
+            conv.weight.to(dtype).contiguous(memory_format=torch.channels_last)
+            for dtype in (dtypes.frames, dtypes.gradient)
         )
-        self.bias = _to(conv.bias, dtypes[0])
+        self.bias = _to(conv.bias, dtypes.frames)
         self.how = (conv.stride, conv.padding, conv.dilation, conv.groups)
         self.size = shape[1:]
 
@@ -274,11 +288,11 @@ class _Rows:
     """A matrix [out, in] that rows are multiplied with: forward by its transpose, backward by itself."""
 
     def __init__(self, matrix: torch.Tensor, bias: torch.Tensor | None, dtypes: Dtypes):
-        self.bias = _to(bias, dtypes[0])
-        if _compiled(matrix, dtypes[0]):
-            self.forward_product, self.backward = Matrix(matrix.t()), Matrix(matrix, dtypes[1])
+        self.bias = _to(bias, dtypes.frames)
+        if _compiled(matrix, dtypes.frames):
+            self.forward_product, self.backward = Matrix(matrix.t(), dtypes.products), Matrix(matrix, dtypes.gradient)
         else:
-            matrix = matrix.to(dtypes[0]).contiguous()
+            matrix = matrix.to(dtypes.frames).contiguous()
             self.forward_product, self.backward = matrix.t().__rmatmul__, matrix.__rmatmul__
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:

@@ -163,6 +163,11 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_out):
+        with torch._C.DisableTorchFunction():
+            return _Layer._backward(ctx, grad_out)
+
+    @staticmethod
+    def _backward(ctx, grad_out):
         *kept, frames = ctx.saved_tensors
         layer, needs = ctx.layer, ctx.needs_input_grad
         counts = None

@@ -17,9 +17,9 @@ from torch import nn
 from ..nn import IFNode, LIFNode, in_force, norm_fire
 from ..nn import precision as in_precision
 from ..nn.norms import uses_batch_statistics
-from ..nn.precision import gradient_dtype, product_dtype
+from ..nn.precision import forward_dtype, gradient_dtype, product_dtype
 from ..ops import check
-from .forms import Form, fitting
+from .forms import Dtypes, Form, fitting
 from .layer import PreparedLayer
 from .unchanged import are_unchanged, known
 from .under_attack import under_attack
@@ -144,18 +144,22 @@ class Prepared:
         for (conv, _, dtypes, device, *_), chosen in self._chosen.items():
             _, H, W, C = chosen.frames
             name = names.get(conv, type(next(iter(chosen.layers.values())).conv).__name__)
-            milliseconds = _measure(chosen.form, chosen.frames, dtypes[0], device) * 1e3
-            short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(dtypes))
+            milliseconds = _measure(chosen.form, chosen.frames, dtypes.frames, device) * 1e3
+            short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(dtypes[1:]))
             rows.append(Layer(name, (C, H, W), short, chosen.form.name, chosen.why, milliseconds))
         return Explanation(rows)
 
     def _compute(self, conv, norm, neuron, x_seq, residual, junction, spikes, take_counts=None):
         """Compute a spiking layer, or return None where no form fits; see nn.spiking_layer."""
+        with torch._C.DisableTorchFunction():  # who overrides torch's functions (attacks do) has no business in here
+            return self._computed(conv, norm, neuron, x_seq, residual, junction, spikes, take_counts)
+
+    def _computed(self, conv, norm, neuron, x_seq, residual, junction, spikes, take_counts):
         linear = type(conv) is nn.Linear
         if not (linear or type(conv) is nn.Conv2d) or not x_seq.numel():
             return None  # a subclass may compute something else
         if neuron is not None and type(neuron) not in (IFNode, LIFNode):  # neurons of another kind fire by themselves
-            current = self._compute(conv, None, None, x_seq, None, None, spikes)
+            current = self._computed(conv, None, None, x_seq, None, None, spikes, None)
             return None if current is None else norm_fire(norm, neuron, current, residual, junction)
         if conv.weight.dtype != torch.float32 or conv.weight.device != x_seq.device:
             return None
@@ -165,14 +169,15 @@ class Prepared:
             return None
         if torch._C._are_functorch_transforms_active():
             return None
-        dtypes = product_dtype(spikes, x_seq.device), gradient_dtype(spikes, x_seq.device)
+        types = (product_dtype, forward_dtype, gradient_dtype)
+        dtypes = Dtypes(*(dtype(spikes, x_seq.device) for dtype in types))
         drifting = norm is not None and uses_batch_statistics(norm)
         tensors = [conv.weight, conv.bias]
         if norm is not None:
             tensors += [norm.weight, norm.bias, *(() if drifting else (norm.running_mean, norm.running_var))]
         tensors = [tensor for tensor in tensors if tensor is not None]
         trained = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-        if trained and not (_learns(conv, norm) and dtypes == (torch.float32,) * 2 and x_seq.is_cpu):
+        if trained and not (_learns(conv, norm) and set(dtypes) == {torch.float32} and x_seq.is_cpu):
             return None
         if any(tensor.is_inference() for tensor in tensors):
             return None  # torch does not count their changes
@@ -192,19 +197,19 @@ class Prepared:
             chosen = self._chosen[key] = _Chosen(watched, now, settings, (T * B, H, W, C), why, form, {})
         if constants not in chosen.layers:
             with torch.no_grad():
-                chosen.layers[constants] = PreparedLayer(chosen.form, conv, norm, neuron, dtypes[0])
+                chosen.layers[constants] = PreparedLayer(chosen.form, conv, norm, neuron, dtypes.frames)
         return chosen.layers[constants](x_seq, residual, junction, take_counts)
 
     def _choose(self, conv, shape, dtypes, measure: bool) -> tuple[Form | None, str]:
         """Return the form for a layer and why, by the rule or by measurement; None where none fits."""
-        fits = fitting(conv, shape, dtypes[0])
+        fits = fitting(conv, shape, dtypes.frames)
         if not fits:
             return None, ""
         if not measure or len(fits) == 1:
             form, why = fits[0]
             return form(conv, dtypes, shape), why
         forms = [form(conv, dtypes, shape) for form, _ in fits]
-        seconds = [_measure(form, shape, dtypes[0], conv.weight.device) for form in forms]
+        seconds = [_measure(form, shape, dtypes.frames, conv.weight.device) for form in forms]
         best = seconds.index(min(seconds))
         others = [
             f"{form.name} {1e3 * s:.2f}" for form, s in zip(forms, seconds, strict=True) if form is not forms[best]

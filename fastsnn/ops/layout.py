@@ -34,4 +34,5 @@ def channel_inner(x_seq: torch.Tensor) -> int:
 
 def _same_strides(tensor: torch.Tensor, strides: tuple[int, ...]) -> bool:
     """Compare strides where they matter: an axis of one element can have any."""
-    return all(n == 1 or a == b for n, a, b in zip(tensor.shape, tensor.stride(), strides, strict=True))
+    own = tensor.stride()
+    return own == strides or all(n == 1 or a == b for n, a, b in zip(tensor.shape, own, strides, strict=True))

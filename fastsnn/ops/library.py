@@ -56,7 +56,7 @@ class WinogradArguments(ctypes.Structure):
     """`struct Winograd` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_void_p) for name in ("x", "weight", "out", "inexact")),
         *((name, c_int64) for name in ("rows", "height", "width", "inputs", "outputs", "tiles_y", "tiles_x")),
         ("tile", c_int32),
     ]
@@ -86,7 +86,7 @@ class ConvolutionArguments(ctypes.Structure):
     """`struct Convolution` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_void_p) for name in ("x", "weight", "out", "inexact")),
         *((name, c_int64) for name in ("frames", "height", "width", "inputs", "outputs", "out_height", "out_width")),
         *((name, c_int64) for name in ("kernel", "stride", "padding")),
         ("is_finite", c_int32),
@@ -97,7 +97,7 @@ class MatrixArguments(ctypes.Structure):
     """`struct Matrix` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_void_p) for name in ("x", "weight", "out", "inexact")),
         *((name, c_int64) for name in ("rows", "inputs", "outputs")),
         ("is_finite", c_int32),
     ]
@@ -150,6 +150,9 @@ _KERNELS = {
     "matrix_bf16": MatrixArguments,
     "winograd_bf16": WinogradArguments,
     "convolution_backward_bf16": ConvolutionArguments,
+    "matrix_int16": MatrixArguments,
+    "winograd_int16": WinogradArguments,
+    "convolution_forward_int16": ConvolutionArguments,
     "channel_sums": ChannelsArguments,
     "channel_affine": ChannelsArguments,
     "winograd_filters": WinogradFiltersArguments,
@@ -232,7 +235,7 @@ def use_instruction_set(name: str) -> None:
 
 
 def has_bf16() -> bool:
-    """Tell whether the kernels whose name ends in _bf16 can run: the processor multiplies bfloat16."""
+    """Tell whether the kernels whose name ends in _bf16 or _int16 can run: the processor multiplies these types."""
     library = _load()[0]
     return library is not None and bool(library.fastsnn_has_bf16())
 

@@ -53,7 +53,7 @@ def convolved(conv, frames):
 
 def fitting(conv, shape, dtype):
     """The fitting forms, built."""
-    return [form(conv, (dtype, dtype), shape) for form, _ in forms.fitting(conv, shape, dtype)]
+    return [form(conv, forms.Dtypes(dtype, dtype, dtype), shape) for form, _ in forms.fitting(conv, shape, dtype)]
 
 
 @every_case

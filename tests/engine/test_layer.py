@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import fastsnn
 from fastsnn.engine import prepare
-from fastsnn.engine.forms import fitting
+from fastsnn.engine.forms import Dtypes, fitting
 from fastsnn.engine.layer import PreparedLayer
 from fastsnn.nn import IFNode, LIFNode, spiking_layer
 from fastsnn.ops import library
@@ -75,7 +75,7 @@ def test_output_and_both_input_gradients_equal_the_plain_layers_in_every_form(ca
     expected = passed(layer, x, residual, junction, grad)
     assert 0 < (layer(x) > 0).float().mean() < 1
     for form, _ in fitting(layer.conv, (8, *size, arguments[0]), torch.float32):
-        form = form(layer.conv, (torch.float32,) * 2, (8, *size, arguments[0]))
+        form = form(layer.conv, Dtypes(*(torch.float32,) * 3), (8, *size, arguments[0]))
         out, *gradients = passed(
             PreparedLayer(form, layer.conv, layer.bn, layer.sn, torch.float32), x, residual, junction, grad
         )

@@ -5,11 +5,14 @@ Its specification is torch.nn.functional.conv2d, which also stands in where the 
 
 from __future__ import annotations
 
+import ctypes
+import functools
+
 import torch
 import torch.nn.functional as F
 
 from .. import library
-from ..matrix import is_finite, kernel, panels
+from ..matrix import LARGEST, integers, is_finite, kernel, panels, usable
 
 
 class Convolution:
@@ -19,14 +22,24 @@ class Convolution:
         weight: [outputs, inputs, kernel, kernel], float32, on a CPU.
         stride: of both axes, at least 1.
         padding: zeros on each side.
-        dtype: of the products of the input gradient, as in matrix.Matrix; forward they are float32.
+        gradient: type of the products of the input gradient, as in matrix.Matrix: float32 or bfloat16.
+        dtype: of the products forward: float32, or int16 for spikes.
     """
 
-    def __init__(self, weight: torch.Tensor, stride: int, padding: int, dtype: torch.dtype = torch.float32):
-        self.weight, self.stride, self.padding = weight, stride, padding
-        self.kernel, self.is_finite = kernel("convolution_backward", dtype), is_finite(weight)
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        stride: int,
+        padding: int,
+        gradient: torch.dtype = torch.float32,
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.weight, self.stride, self.padding, self.is_finite = weight, stride, padding, is_finite(weight)
+        dtype = usable(dtype, self.is_finite)
+        self.kernels = kernel("convolution_forward", dtype), kernel("convolution_backward", gradient)
         windows = weight.permute(0, 2, 3, 1).flatten(1)  # [outputs, window]
-        self._forward, self._backward = panels(windows.t()), panels(windows, dtype)
+        self._forward = integers(windows.t(), LARGEST) if dtype == torch.int16 else panels(windows.t())
+        self._backward = panels(windows, gradient)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """[N, H, W, inputs] -> [N, h, w, outputs], dense."""
@@ -35,7 +48,9 @@ class Convolution:
             out = F.conv2d(frames.permute(0, 3, 1, 2), self.weight, None, self.stride, self.padding)
             return out.permute(0, 2, 3, 1).contiguous()
         out = frames.new_empty(N, *self._out(H, W), self.weight.shape[0])
-        self._run("convolution_forward", frames.contiguous(), self._forward, out, (H, W))
+        frames = frames.contiguous()
+        if self._run(self.kernels[0], frames, self._forward, out, (H, W)):
+            self._run("convolution_forward", frames, self._exactly, out, (H, W))
         return out
 
     def backward(self, grad: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -46,15 +61,20 @@ class Convolution:
             out = torch.nn.grad.conv2d_input(shape, self.weight, grad.permute(0, 3, 1, 2), **how)
             return out.permute(0, 2, 3, 1).contiguous()
         out = grad.new_empty(len(grad), *size, self.weight.shape[1])
-        self._run(self.kernel, grad.contiguous(), self._backward, out, size)
+        self._run(self.kernels[1], grad.contiguous(), self._backward, out, size)
         return out
+
+    @functools.cached_property
+    def _exactly(self) -> torch.Tensor:
+        return panels(self.weight.permute(0, 2, 3, 1).flatten(1).t())
 
     def _out(self, *size):
         return [(n + 2 * self.padding - self.weight.shape[2]) // self.stride + 1 for n in size]
 
     def _run(self, kernel, source, panels, target, size):
+        """Run a kernel, and tell whether it met an input that it cannot take."""
         if not target.numel():
-            return
+            return False
         outputs, inputs, width, _ = self.weight.shape
         numbers = (
             len(source),
@@ -67,4 +87,7 @@ class Convolution:
             self.padding,
             self.is_finite,
         )
-        library.run(kernel, library.ConvolutionArguments(*map(library.address, (source, panels, target)), *numbers))
+        inexact = ctypes.c_int32()
+        pointers = (*map(library.address, (source, panels, target)), ctypes.addressof(inexact))
+        library.run(kernel, library.ConvolutionArguments(*pointers, *numbers))
+        return bool(inexact.value)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from .. import layout, library
@@ -47,15 +49,22 @@ def _arguments(inputs, outputs, junction, neuron, through_affine, samples=0):
         1 if scale is None else scale.numel(),  # channels
         1 if scale is None else layout.channel_inner(x_seq),
         samples,
+        *_constants(x_seq.dtype, junction, neuron),
+        through_affine,
+    )
+
+
+@functools.lru_cache
+def _constants(storage: torch.dtype, junction: str | None, neuron: Neuron) -> tuple:
+    return (
         neuron.alpha,
         neuron.v_threshold,
         neuron.v_rest,
         neuron.tau or 0.0,
-        STORAGES.index(x_seq.dtype),
+        STORAGES.index(storage),
         0 if neuron.tau is None else 1 if neuron.decay_input else 2,  # charge
         0 if junction is None else 1 + JUNCTIONS.index(junction),
         SURROGATES.index(neuron.surrogate),
         neuron.v_reset is not None,  # hard reset
         neuron.detach_reset,
-        through_affine,
     )

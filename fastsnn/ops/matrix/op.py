@@ -6,12 +6,16 @@ OpenBLAS): each element is one sum in one order, whatever the number of rows or 
 
 from __future__ import annotations
 
+import ctypes
+import functools
+
 import torch
 import torch.nn.functional as F
 
 from .. import library
 
 PANEL = 32  # columns that the kernels take together
+LARGEST = 127  # integers that an int16 kernel takes for an input
 
 
 class Matrix:
@@ -19,34 +23,53 @@ class Matrix:
 
     Args:
         matrix: float32, on a CPU.
-        dtype: of the products: float32, or bfloat16 to round both sides (sums are float32 either way); that takes a
-            processor that multiplies bfloat16, see library.has_bf16.
+        dtype: of the products: float32; bfloat16, which rounds both sides (sums are float32 either way); or int16, for
+            rows of spikes: weights are rounded to 16 bits in a unit of each column's, sums are exact. If any row holds
+            something else than integers up to 127, all are multiplied in float32. bfloat16 and int16 take a processor
+            that multiplies them, see library.has_bf16.
     """
 
     def __init__(self, matrix: torch.Tensor, dtype: torch.dtype = torch.float32):
         self.inputs, self.outputs = matrix.shape
-        self.kernel, self.is_finite = kernel("matrix", dtype), is_finite(matrix)
-        self.matrix = matrix if library.unavailable() else panels(matrix, dtype)
+        self.is_finite, self._original = is_finite(matrix), matrix
+        self.dtype = usable(dtype, self.is_finite)
+        self.kernel = kernel("matrix", self.dtype)
+        if library.unavailable():
+            self.matrix = matrix
+        else:
+            self.matrix = integers(matrix, LARGEST) if self.dtype == torch.int16 else panels(matrix, self.dtype)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """[rows, inputs] -> [rows, outputs], float32, dense."""
-        if self.matrix.dim() == 2:
+        if self.matrix.dim() == 2 and library.unavailable():
             return rows @ self.matrix
         rows, out = rows.contiguous(), rows.new_empty(len(rows), self.outputs)
-        if out.numel():
-            pointers = map(library.address, (rows, self.matrix, out))
-            sizes = (len(rows), self.inputs, self.outputs)
-            library.run(self.kernel, library.MatrixArguments(*pointers, *sizes, self.is_finite))
-        return out
+        if not out.numel():
+            return out
+        inexact = ctypes.c_int32()
+        pointers = map(library.address, (rows, self.matrix, out))
+        sizes = (len(rows), self.inputs, self.outputs)
+        arguments = library.MatrixArguments(*pointers, ctypes.addressof(inexact), *sizes, self.is_finite)
+        library.run(self.kernel, arguments)
+        return self._exactly(rows) if inexact.value else out
+
+    @functools.cached_property
+    def _exactly(self) -> Matrix:
+        return Matrix(self._original)
+
+
+def usable(dtype: torch.dtype, is_finite: bool) -> torch.dtype:
+    """Return the type of products to take where `dtype` is wanted: no integer is infinite."""
+    return torch.float32 if dtype == torch.int16 and not is_finite else dtype
 
 
 def kernel(name: str, dtype: torch.dtype) -> str:
     """Return the kernel's name for products of `dtype`, or raise a RuntimeError if the processor has none."""
     if dtype == torch.float32:
         return name
-    if dtype != torch.bfloat16 or not library.has_bf16():
+    if dtype not in (torch.bfloat16, torch.int16) or not library.has_bf16():
         raise RuntimeError(f"this processor does not multiply {dtype}; use float32.")
-    return f"{name}_bf16"
+    return f"{name}_int16" if dtype == torch.int16 else f"{name}_bf16"
 
 
 def is_finite(weight: torch.Tensor) -> bool:
@@ -65,3 +88,17 @@ def panels(matrix: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Te
     if dtype == torch.bfloat16:
         result = result.unflatten(-2, (-1, 2)).transpose(-2, -1).bfloat16()
     return result.contiguous()
+
+
+def integers(matrix: torch.Tensor, largest: int) -> torch.Tensor:
+    """Return panels of int16 [..., columns / 32, inputs * 32 + 64]: pairs of inputs as in bfloat16, then units as bits.
+
+    The unit of a column is the least for which its weights fit 16 bits and its sums 32, with inputs up to `largest`.
+    """
+    matrix = F.pad(matrix.double(), (0, -matrix.shape[-1] % PANEL, 0, matrix.shape[-2] % 2))
+    most_in_a_sum = (2**31 - 1) / largest - matrix.shape[-2]  # rounded weights are up to 1/2 larger
+    unit = torch.maximum(matrix.abs().amax(-2) / 32767, matrix.abs().sum(-2) / most_in_a_sum)
+    unit = torch.where(unit > 1e-37, unit, 1.0).float()  # smaller weights, if any, are 0: float32 holds hardly less
+    whole = (matrix / unit.unsqueeze(-2).double()).round().clamp(-32767, 32767).to(torch.int16)
+    pairs = whole.unflatten(-1, (-1, PANEL)).transpose(-3, -2).unflatten(-2, (-1, 2)).transpose(-2, -1).flatten(-3)
+    return torch.cat([pairs, unit.unflatten(-1, (-1, PANEL)).contiguous().view(torch.int16)], -1)
