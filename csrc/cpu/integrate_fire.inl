@@ -250,6 +250,7 @@ void forward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
       const S* x = static_cast<const S*>(a.x) + at;
       S* y = static_cast<S*>(a.out) + at;
       ask_for(x + n, ahead);
+      ask_to_write(y + n, ahead);
       if (a.junction == NONE) {
         spikes(x, y, v, scale, shift, n, a.v_threshold, a.v_reset, a.tau);
       } else {
