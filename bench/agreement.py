@@ -1,17 +1,18 @@
 """How far "fp32" and "fast" agree with "reference" on trained networks: spikes of every layer, accuracy under attack.
 
-    python -m bench.agreement [--models sew_resnet18 sew_resnet50] [--starts 5] [--json FILE]
+    python -m bench.agreement [--models sew_resnet18 sew_resnet50] [--seeds 3407] [--starts 5] [--json FILE]
 
 Trains SEW-ResNets (width 16) on the digits as `fastsnn sweep` does, or takes its cached weights, and attacks the test
 images with FGSM and PGD-7 under every precision, from the same random starts, several times. Prints two tables: one
 differing spike sends the rest of a sample's PGD another way, as another random start does, so that what a precision
-changes is the mean over starts, and how far starts are apart says what a difference is worth.
+changes is the mean over starts and networks, and how far runs are apart says what a difference is worth.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -68,10 +69,10 @@ class Spikes:
 
 
 @torch.no_grad()
-def spikes(net, x, kind: str) -> tuple[float, float]:
+def spikes(net, x, kind: str, alone_kind: str = "fp32") -> tuple[float, float]:
     """Return the share of layers' outputs that differ: layer by layer on the same input, and end to end."""
     counted = Spikes(prepare(net))
-    with precision("fp32"), in_force.computed_by(counted.beside):
+    with precision(alone_kind), in_force.computed_by(counted.beside):
         net(x)
     alone = counted.share()
     with precision(kind), in_force.computed_by(counted.end_to_end):
@@ -102,6 +103,14 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
+def _apart(row: dict, kind: str) -> tuple[float, float]:
+    """Return the mean difference to "reference", run by run, and its standard error (NaN of one run)."""
+    differences = [one - other for one, other in zip(row[kind], row["reference"], strict=True)]
+    n, middle = len(differences), mean(differences)
+    error = math.sqrt(sum((d - middle) ** 2 for d in differences) / (n - 1) / n) if n > 1 else math.nan
+    return middle, error
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser("python -m bench.agreement", description=__doc__.splitlines()[0])
@@ -109,45 +118,51 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=16, help="planes of the networks' stem")
     parser.add_argument("--epochs", type=int, default=plan.Settings.epochs, help="of training")
     parser.add_argument("--images", type=int, default=None, help="test images, from the first; default all 360")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3407], help="a network is trained for each")
     parser.add_argument("--starts", type=int, default=5, help="random starts of PGD, whose accuracies are averaged")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers to this file too")
     options = parser.parse_args(arguments)
     settings = plan.Settings(
-        models=tuple(options.models), width=options.width, epochs=options.epochs, images=options.images, device="cpu"
+        seeds=tuple(options.seeds),
+        models=tuple(options.models),
+        width=options.width,
+        epochs=options.epochs,
+        images=options.images,
+        device="cpu",
     )
     train_set, test_set = data.load("digits", "train"), data.load("digits", "test")
     x = phase_encode(test_set.images[: options.images], settings.T, settings.K)
     y = test_set.labels[: options.images]
-    layers, cells = [], []
+    layers, cells = [], {}
     for network in plan.networks(settings):
         net, _ = networks.trained(settings, network, train_set, torch.device("cpu"), Silent(), retrain=False)
         about = {"model": network.model, "pool": network.pool}
-        found = {}
         for kind in PRECISIONS:
             began = time.perf_counter()
-            found[kind] = accuracies(net, x, y, kind, options.starts)
+            for (attack, eps), runs in accuracies(net, x, y, kind, options.starts).items():
+                cell = about | {"attack": attack, "eps_255": eps} | {kind: [] for kind in PRECISIONS}
+                cells.setdefault((network.model, network.pool, attack, eps), cell)[kind].extend(runs)
             print(f"{network}, {kind}: {time.perf_counter() - began:.0f} s", flush=True)
-        cells += [
-            about | {"attack": attack, "eps_255": eps} | {kind: found[kind][attack, eps] for kind in PRECISIONS}
-            for attack, eps in found["reference"]
-        ]
         net.requires_grad_(False)
         (alone, fp32), (_, fast) = (spikes(net, x[:, :BATCH], kind) for kind in ("fp32", "fast"))
-        layers.append(about | {"layer": alone, "fp32": fp32, "fast": fast})
+        layers.append(about | {"seed": network.seed, "layer": alone, "fp32": fp32, "fast": fast})
+    cells = list(cells.values())
     print("\nShare of layers' outputs that differ from plain modules'")
     print(f"{'network':<18} {'layer by layer, fp32':>21} {'end to end, fp32':>17} {'end to end, fast':>17}")
     for row in layers:
         print(f"{_name(row):<18} {row['layer']:>21.2e} {row['fp32']:>17.2e} {row['fast']:>17.2e}")
-    print(f"\nAccuracy (%) under attack, mean over {options.starts} random starts, the same for every precision")
-    heads = f"{'starts: least, most':>21}"
-    print(f"{'network':<18} {'attack':<7}{'eps':>4} " + "".join(f"{kind:>11}" for kind in PRECISIONS) + heads)
+    runs = f"{len(options.seeds)} networks and {options.starts} random starts (FGSM has one)"
+    print(f"\nAccuracy (%) under attack, mean over {runs}; distance to reference +- its standard error")
+    head = "".join(f"{kind:>20}" for kind in PRECISIONS[1:])
+    print(f"{'network':<18} {'attack':<7}{'eps':>4} {'reference':>10}{head}{'runs: least, most':>21}")
     for row in cells:
-        values = "".join(f"{mean(row[kind]):>11.2f}" for kind in PRECISIONS)
-        starts = f"{min(row['reference']):>13.2f} {max(row['reference']):>7.2f}"
-        print(f"{_name(row):<18} {row['attack']:<7}{row['eps_255']:>4g} {values}{starts}")
+        means = [(mean(row[kind]), *_apart(row, kind)) for kind in PRECISIONS[1:]]
+        values = "".join(f"{value:>9.2f}{apart:>+6.2f} +-{error:.2f}" for value, apart, error in means)
+        span = f"{min(row['reference']):>13.2f} {max(row['reference']):>7.2f}"
+        print(f"{_name(row):<18} {row['attack']:<7}{row['eps_255']:>4g} {mean(row['reference']):>10.2f}{values}{span}")
     for kind in PRECISIONS[1:]:
-        furthest = max(abs(mean(row[kind]) - mean(row["reference"])) for row in cells)
-        print(f"furthest {kind} is from reference: {furthest:.2f} points")
+        furthest = max((_apart(row, kind) for row in cells), key=lambda found: abs(found[0]))
+        print(f"furthest {kind} is from reference: {furthest[0]:+.2f} +- {furthest[1]:.2f} points")
     if options.json:
         about = {"machine": describe(), "versions": versions(), "rows": layers + cells}
         options.json.write_text(json.dumps(about, indent=1) + "\n")

@@ -17,8 +17,9 @@ from torch import nn
 from ..nn import IFNode, LIFNode, in_force, norm_fire
 from ..nn import precision as in_precision
 from ..nn.norms import uses_batch_statistics
+from ..nn.precision import current as current_precision
 from ..nn.precision import forward_dtype, gradient_dtype, product_dtype
-from ..ops import check
+from ..ops import check, library
 from .forms import Dtypes, Form, fitting
 from .layer import PreparedLayer
 from .unchanged import are_unchanged, known
@@ -50,6 +51,7 @@ class _Chosen(NamedTuple):
     known: tuple  # what tells whether those tensors have changed
     settings: tuple  # the numbers it was made from
     frames: tuple[int, ...]
+    dtypes: Dtypes
     why: str
     form: Form
     layers: dict[object, PreparedLayer]  # by the constants of the neurons: attackers may choose another surrogate
@@ -141,8 +143,8 @@ class Prepared:
         """Return, for the calls so far, the form of every layer, why, and its time; printed, it is a table."""
         modules = self.network.named_modules() if isinstance(self.network, nn.Module) else ()
         rows, names = [], {id(module): name for name, module in modules}
-        for (conv, _, dtypes, device, *_), chosen in self._chosen.items():
-            _, H, W, C = chosen.frames
+        for (conv, _, _, _, device, *_), chosen in self._chosen.items():
+            (_, H, W, C), dtypes = chosen.frames, chosen.dtypes
             name = names.get(conv, type(next(iter(chosen.layers.values())).conv).__name__)
             milliseconds = _measure(chosen.form, chosen.frames, dtypes.frames, device) * 1e3
             short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(dtypes[1:]))
@@ -161,32 +163,31 @@ class Prepared:
         if neuron is not None and type(neuron) not in (IFNode, LIFNode):  # neurons of another kind fire by themselves
             current = self._computed(conv, None, None, x_seq, None, None, spikes, None)
             return None if current is None else norm_fire(norm, neuron, current, residual, junction)
-        if conv.weight.dtype != torch.float32 or conv.weight.device != x_seq.device:
+        weight = conv.weight
+        if weight.dtype != torch.float32 or weight.device != x_seq.device:
             return None
-        if x_seq.dim() != (3 if linear else 5) or x_seq.shape[2] != conv.weight.shape[1] * getattr(conv, "groups", 1):
+        if x_seq.dim() != (3 if linear else 5) or x_seq.shape[2] != weight.shape[1] * (1 if linear else conv.groups):
             return None  # the layer says what is wrong; a form would read beyond its input
         if norm is not None and (linear or type(norm) is not nn.BatchNorm2d):
             return None
         if torch._C._are_functorch_transforms_active():
             return None
-        types = (product_dtype, forward_dtype, gradient_dtype)
-        dtypes = Dtypes(*(dtype(spikes, x_seq.device) for dtype in types))
         drifting = norm is not None and uses_batch_statistics(norm)
-        tensors = [conv.weight, conv.bias]
-        if norm is not None:
-            tensors += [norm.weight, norm.bias, *(() if drifting else (norm.running_mean, norm.running_var))]
-        tensors = [tensor for tensor in tensors if tensor is not None]
-        trained = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-        if trained and not (_learns(conv, norm) and set(dtypes) == {torch.float32} and x_seq.is_cpu):
-            return None
-        if any(tensor.is_inference() for tensor in tensors):
-            return None  # torch does not count their changes
+        tensors = _tensors_of(conv, norm, drifting)
+        trained = torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors])
+        precision = current_precision(), library.has_bf16()
+        key = (id(conv), x_seq.shape[2:], spikes, precision, x_seq.device, drifting, neuron is None)
         how = () if linear else (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
         settings, constants = (*how, None if norm is None else norm.eps), None if neuron is None else neuron.neuron
-        key = (id(conv), x_seq.shape[2:], dtypes, x_seq.device, drifting, neuron is None)
         chosen = self._chosen.get(key)
         # trained weights have changed since the last call, noticed by torch or not (fused optimizers are not)
         if trained or chosen is None or chosen.settings != settings or not _unchanged(chosen.watched, tensors):
+            types = (product_dtype, forward_dtype, gradient_dtype)
+            dtypes = Dtypes(*(dtype(spikes, x_seq.device) for dtype in types))
+            if trained and not (_learns(conv, norm) and set(dtypes) == {torch.float32} and x_seq.is_cpu):
+                return None
+            if any(tensor.is_inference() for tensor in tensors):
+                return None  # torch does not count their changes
             T, B, C, H, W = (*x_seq.shape, 1, 1)[:5]
             with torch.no_grad():
                 form, why = self._choose(conv, (T * B, H, W, C), dtypes, measure=not (self.deterministic or trained))
@@ -194,10 +195,10 @@ class Prepared:
                     return None
             watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors)
             now = () if trained else tuple(map(known, tensors))
-            chosen = self._chosen[key] = _Chosen(watched, now, settings, (T * B, H, W, C), why, form, {})
+            chosen = self._chosen[key] = _Chosen(watched, now, settings, (T * B, H, W, C), dtypes, why, form, {})
         if constants not in chosen.layers:
             with torch.no_grad():
-                chosen.layers[constants] = PreparedLayer(chosen.form, conv, norm, neuron, dtypes.frames)
+                chosen.layers[constants] = PreparedLayer(chosen.form, conv, norm, neuron, chosen.dtypes.frames)
         return chosen.layers[constants](x_seq, residual, junction, take_counts)
 
     def _choose(self, conv, shape, dtypes, measure: bool) -> tuple[Form | None, str]:
@@ -242,10 +243,28 @@ def _learns(conv: nn.Module, norm: nn.BatchNorm2d | None) -> bool:
     return conv.training and type(conv) is nn.Conv2d
 
 
+def _tensors_of(conv: nn.Module, norm: nn.BatchNorm2d | None, drifting: bool) -> list[torch.Tensor]:
+    """Return what a layer is made from, each a tensor."""
+    named = [(conv, "weight"), (conv, "bias")]
+    if norm is not None:
+        named += (norm, "weight"), (norm, "bias")
+        named += () if drifting else ((norm, "running_mean"), (norm, "running_var"))
+    found = []
+    for module, name in named:
+        held = module._buffers if name.startswith("r") else module._parameters
+        tensor = held[name] if name in held else getattr(module, name)  # which takes half a microsecond
+        if tensor is not None:
+            found.append(tensor)
+    return found
+
+
 def _unchanged(watched, tensors) -> bool:
-    return len(watched) == len(tensors) and all(
-        ref() is tensor and version == tensor._version for (ref, version), tensor in zip(watched, tensors, strict=True)
-    )
+    if len(watched) != len(tensors):
+        return False
+    for (reference, version), tensor in zip(watched, tensors, strict=True):
+        if reference() is not tensor or version != tensor._version:
+            return False
+    return True
 
 
 def _measure(form: Form, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> float:

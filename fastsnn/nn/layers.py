@@ -253,5 +253,10 @@ def join(spikes: torch.Tensor, residual: torch.Tensor | None, junction: Junction
 
 def is_watched(module: nn.Module) -> bool:
     """Tell whether somebody has hooks on a layer, which must then be called as such rather than fused."""
-    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(map(bool, own)) or any(map(bool, _EVERY_MODULES_HOOKS))
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or any(_EVERY_MODULES_HOOKS)
+    )

@@ -242,12 +242,17 @@ def has_bf16() -> bool:
 
 def run(kernel: str, arguments: ctypes.Structure) -> None:
     """Run one kernel; the caller keeps the tensors alive whose addresses (see `address`) it passes."""
+    status = _function(kernel)(arguments)
+    if status:
+        raise RuntimeError(f"the CPU kernel {kernel} failed with status {status}.")
+
+
+@functools.cache
+def _function(kernel: str):
     library = _load()[0]
     if library is None:
         raise RuntimeError(unavailable())
-    status = getattr(library, f"fastsnn_{kernel}")(arguments)
-    if status:
-        raise RuntimeError(f"the CPU kernel {kernel} failed with status {status}.")
+    return getattr(library, f"fastsnn_{kernel}")
 
 
 def address(tensor: torch.Tensor | None) -> int | None:
