@@ -7,14 +7,14 @@ namespace fastsnn {
 // Panels of bfloat16 and int16 (of the kernels that say so) hold pairs of inputs: [..., inputs / 2, 32, 2]. Behind each
 // panel of int16 stand 32 floats, the units of its columns.
 //
-// `inexact` of kernels with int16: set to 1, and `out` is not to be used, if an input was no integer or too large.
+// `exact` of kernels with int16: the same weights as float32 (else null), for rows with an input that is no small integer.
 
 // A 3x3 convolution with padding 1 of frames [N, height, width, inputs] -> [N, height, width, outputs].
 struct Winograd {
   const float* x;
   const void* weight;  // [products^2, outputs / 32, inputs, 32]: panels, the last one filled up with zeros
   float* out;
-  int32_t* inexact;
+  const float* exact;
   int64_t rows, height, width, inputs, outputs, tiles_y, tiles_x;  // rows: tiles of all frames
   int32_t tile;                                                    // 4: tiles of 4x4 outputs; 2: a whole 2x2 map
 };
@@ -40,7 +40,7 @@ struct Convolution {
   const float* x;       // frames; backward: gradients at the output
   const void* weight;   // forward: [outputs / 32, window, 32]; backward: [window / 32, outputs, 32]
   float* out;
-  int32_t* inexact;
+  const float* exact;
   int64_t frames, height, width, inputs, outputs, out_height, out_width, kernel, stride, padding;
   int32_t is_finite;  // no weight is infinite or NaN, so that inputs of 0 need no product
 };
@@ -52,7 +52,7 @@ struct Matrix {
   const float* x;
   const void* weight;  // [outputs / 32, inputs, 32]: panels, the last one filled up with zeros
   float* out;
-  int32_t* inexact;
+  const float* exact;
   int64_t rows, inputs, outputs;
   int32_t is_finite;  // as in Convolution
 };

@@ -23,12 +23,12 @@ void convolution_forward_of(int64_t begin, int64_t end, void* arguments) {
   const int64_t run = a.kernel * a.inputs, window = a.kernel * run, stride = row_stride<Side>(window);
   const int64_t across = a.out_width, pixels = a.out_height * across, all = a.frames * pixels;
   static thread_local Buffer buffer;
+  static thread_local Aside aside;
   float* block = buffer.at_least(ROWS * PANEL + window + LANES + CHUNK * stride);
   float* gathered = block + ROWS * PANEL;  // a row, where its elements are not floats
   Element* in = reinterpret_cast<Element*>(gathered + (window + LANES - 1) / LANES * LANES);
-  for (int64_t chunk = begin; chunk < end && !is_spoilt(a.inexact); ++chunk) {
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t first = chunk * CHUNK, rows = all - first < CHUNK ? all - first : CHUNK;
-    bool exact = true;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t frame = (first + r) / pixels, pixel = (first + r) % pixels;
       const int64_t top = pixel / across * a.stride - a.padding, left = pixel % across * a.stride - a.padding;
@@ -44,10 +44,12 @@ void convolution_forward_of(int64_t begin, int64_t end, void* arguments) {
         if (from < to && y >= 0 && y < a.height)
           copy_run(row + from * a.inputs, x + (y * a.width + left + from) * a.inputs, (to - from) * a.inputs);
       }
-      if constexpr (Side::GROUP != 1) exact &= take_row<Side>(in + r * stride, gathered, window);
+      if constexpr (Side::GROUP != 1)
+        if (!take_row<Side>(in + r * stride, gathered, window)) aside.keep(gathered, r, window);
     }
-    if (!exact) return spoil(a.inexact);
-    multiply_rows<Side>(in, rows, window, a.weight, a.outputs, a.out + first * a.outputs, block, a.is_finite);
+    float* out = a.out + first * a.outputs;
+    if (aside.count < rows) multiply_rows<Side>(in, rows, window, a.weight, a.outputs, out, block, a.is_finite);
+    aside.multiply(a.exact, window, a.outputs, out, block);
   }
 }
 

@@ -4,6 +4,7 @@
 //     g++ -O3 -std=c++17 -ffp-contract=off -fno-math-errno -fno-trapping-math -shared -fPIC kernels.cpp
 #include <cstdint>
 #include <new>
+#include <type_traits>
 
 #include "arguments.h"
 #include "isa.h"
@@ -75,7 +76,8 @@ int available(Isa* list) {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
-    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) list[n++] = {"avx512_bf16", &avx512_bf16::KERNELS};
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni"))
+      list[n++] = {"avx512_bf16", &avx512_bf16::KERNELS};
     list[n++] = {"avx512", &avx512::KERNELS};
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = {"avx2", &avx2::KERNELS};

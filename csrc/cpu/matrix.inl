@@ -17,10 +17,6 @@ inline bool take_row(typename Side::Element* to, const float* from, int64_t inpu
   return Side::take_row(to, from, inputs);
 }
 
-// Where one task meets an input that it cannot take, no other one needs to go on.
-inline bool is_spoilt(const int32_t* inexact) { return inexact && __atomic_load_n(inexact, __ATOMIC_RELAXED); }
-inline void spoil(int32_t* inexact) { __atomic_store_n(inexact, 1, __ATOMIC_RELAXED); }
-
 // A chunk of rows, in [CHUNK, row_stride], times all panels; `block` holds ROWS * PANEL floats, for what hangs over.
 template <class Side>
 void multiply_chunk(typename Side::Element* in, int64_t rows, int64_t inputs, const typename Side::Element* weight,
@@ -97,21 +93,46 @@ void multiply_rows(typename Side::Element* in, int64_t rows, int64_t inputs, con
   multiply_chunk<Side>(in, rows, inputs, weight, outputs, out, block);
 }
 
+// Rows that `Side` cannot take, kept aside: they are multiplied in float32 by `exact`, each by itself, so that a row's bits do
+// not depend on others.
+struct Aside {
+  int64_t count = 0, places[CHUNK];
+  Buffer rows, out;
+
+  void keep(const float* row, int64_t place, int64_t inputs) {
+    float* to = rows.at_least(CHUNK * row_stride<Float>(inputs)) + count * row_stride<Float>(inputs);
+    take_row<Float>(to, row, inputs);
+    places[count++] = place;
+  }
+
+  void multiply(const float* exact, int64_t inputs, int64_t outputs, float* to, float* block) {
+    if (!count) return;
+    float* products = out.at_least(CHUNK * outputs);
+    multiply_rows<Float>(rows.data, count, inputs, exact, outputs, products, block, true);
+    for (int64_t r = 0; r < count; ++r)
+      __builtin_memcpy(to + places[r] * outputs, products + r * outputs, uint64_t(outputs) * sizeof(float));
+    count = 0;
+  }
+};
+
 template <class Side>
 void matrix_of(int64_t begin, int64_t end, void* arguments) {
   using Element = typename Side::Element;
   const auto& a = *static_cast<const Matrix*>(arguments);
   const int64_t stride = row_stride<Side>(a.inputs);
   static thread_local Buffer buffer;
+  static thread_local Aside aside;
   float* block = buffer.at_least(ROWS * PANEL + CHUNK * stride);
   Element* in = reinterpret_cast<Element*>(block + ROWS * PANEL);
-  for (int64_t chunk = begin; chunk < end && !is_spoilt(a.inexact); ++chunk) {
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t first = chunk * CHUNK, rows = a.rows - first < CHUNK ? a.rows - first : CHUNK;
     float* out = a.out + first * a.outputs;
-    bool exact = true;
-    for (int64_t r = 0; r < rows; ++r) exact &= take_row<Side>(in + r * stride, a.x + (first + r) * a.inputs, a.inputs);
-    if (!exact) return spoil(a.inexact);
-    multiply_rows<Side>(in, rows, a.inputs, a.weight, a.outputs, out, block, a.is_finite);
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = a.x + (first + r) * a.inputs;
+      if (!take_row<Side>(in + r * stride, row, a.inputs)) aside.keep(row, r, a.inputs);
+    }
+    if (aside.count < rows) multiply_rows<Side>(in, rows, a.inputs, a.weight, a.outputs, out, block, a.is_finite);
+    aside.multiply(a.exact, a.inputs, a.outputs, out, block);
   }
 }
 

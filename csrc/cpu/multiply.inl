@@ -191,7 +191,7 @@ struct Integers {
   static inline bool put(int16_t* to, const lanes& v, int64_t n) {
     const __m512i whole = _mm512_maskz_cvtps_epi32(ALL, (__m512)v);
     const __mmask16 same = _mm512_cmp_ps_mask(_mm512_maskz_cvtepi32_ps(ALL, whole), (__m512)v, _CMP_EQ_OQ);
-    const __mmask16 small = _mm512_cmple_epi32_mask(_mm512_maskz_abs_epi32(ALL, whole), _mm512_set1_epi32(LIMIT));
+    const __mmask16 small = _mm512_cmple_epu32_mask(_mm512_maskz_abs_epi32(ALL, whole), _mm512_set1_epi32(LIMIT));
     const __m256i narrow = _mm512_maskz_cvtepi32_epi16(ALL, whole);
     if (n == LANES) __builtin_memcpy(to, &narrow, sizeof narrow);
     else __builtin_memcpy(to, &narrow, uint64_t(n) * sizeof(int16_t));

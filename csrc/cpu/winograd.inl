@@ -111,7 +111,8 @@ inline uint64_t occupied(const Winograd& a, const float* frame, int64_t top, int
   return found;
 }
 
-// An output whose window holds only zeros is 0, as in the plain sum; NaN where a weight is not finite, also as there.
+// An output whose window holds only zeros is 0, as in the plain sum; NaN where a weight, or an input of the tile, is not
+// finite.
 template <class Tile>
 inline bool is_empty(uint64_t occupied, int64_t i, int64_t j) {
   constexpr uint64_t window = 7 | 7 << Tile::IN | 7 << 2 * Tile::IN;
@@ -141,8 +142,9 @@ inline void scatter_tile(const Winograd& a, const float* M, int64_t plane, float
   }
 }
 
+// Tiles that `Kind` cannot take are filtered in float32, each by itself, so that a tile's bits do not depend on others.
 template <class Tile, class Kind>
-void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
+void winograd_range(const Winograd& a, const void* weight, int64_t begin, int64_t end) {
   using Element = typename Kind::Element;
   constexpr int64_t planes = Tile::PRODUCTS * Tile::PRODUCTS;
   const int64_t padded = (a.outputs + PANEL - 1) / PANEL * PANEL;
@@ -153,36 +155,44 @@ void winograd_range(const Winograd& a, int64_t begin, int64_t end) {
   Element* V = reinterpret_cast<Element*>(M + planes * m_plane);
   if (inputs > a.inputs)
     for (int64_t i = a.inputs; i < planes * v_plane; i += inputs) V[i] = 0;
-  for (int64_t first = begin; first < end && !is_spoilt(a.inexact); first += ROWS) {
+  for (int64_t first = begin; first < end; first += ROWS) {
     const int64_t rows = end - first < ROWS ? end - first : ROWS;
     uint64_t spikes[ROWS];
-    bool exact = true;
+    bool taken[ROWS], all = true, any = false;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
       const float* x = a.x + frame * a.height * a.width * a.inputs;
       spikes[r] = occupied<Tile>(a, x, top, left);
-      exact &= gather_tile<Tile, Gather<Tile>, Kind>(x, a.height, a.width, a.inputs, top, left, V + r * inputs, v_plane);
+      taken[r] = gather_tile<Tile, Gather<Tile>, Kind>(x, a.height, a.width, a.inputs, top, left, V + r * inputs, v_plane);
+      all &= taken[r], any |= taken[r];
     }
-    if (!exact) return spoil(a.inexact);
-    for (int64_t p = 0; p < planes; ++p)
+    for (int64_t p = 0; p < planes && any; ++p)
       for (int64_t o = 0; o < padded; o += PANEL)
         Kind::template product<ROWS>(V + p * v_plane, inputs, inputs,
-                                     static_cast<const Element*>(a.weight) + (p * padded + o) / PANEL * Kind::panel(inputs),
+                                     static_cast<const Element*>(weight) + (p * padded + o) / PANEL * Kind::panel(inputs),
                                      M + p * m_plane + o, padded);
     for (int64_t r = 0; r < rows; ++r) {
+      if (!taken[r]) continue;
       const int64_t row = first + r, frame = row / (a.tiles_x * a.tiles_y);
       const int64_t left = row % a.tiles_x * Tile::OUT, top = row / a.tiles_x % a.tiles_y * Tile::OUT;
       float* out = a.out + frame * a.height * a.width * a.outputs;
       scatter_tile<Tile>(a, M + r * padded, m_plane, out, top, left, spikes[r]);
     }
+    if constexpr (!std::is_same<Kind, Float>::value)
+      for (int64_t r = 0; r < rows && !all;) {  // runs of tiles, so that many take no longer than in float32 alone
+        int64_t until = r;
+        while (until < rows && !taken[until]) ++until;
+        if (until > r) winograd_range<Tile, Float>(a, a.exact, first + r, first + until);
+        r = until + 1;
+      }
   }
 }
 
 template <class Kind>
 void winograd_of(int64_t begin, int64_t end, void* arguments) {
   const auto& a = *static_cast<const Winograd*>(arguments);
-  a.tile == 4 ? winograd_range<Four, Kind>(a, begin, end) : winograd_range<Two, Kind>(a, begin, end);
+  a.tile == 4 ? winograd_range<Four, Kind>(a, a.weight, begin, end) : winograd_range<Two, Kind>(a, a.weight, begin, end);
 }
 
 void winograd(int64_t begin, int64_t end, void* arguments) { winograd_of<Float>(begin, end, arguments); }

@@ -36,9 +36,14 @@ class Dtypes(NamedTuple):
 
 
 class Form(ABC):
-    """A convolution rearranged; the classes below say how, and `name` is what `explain` calls them."""
+    """A convolution rearranged; the classes below say how, and `name` is what `explain` calls them.
+
+    Attributes:
+        products: the type that forward products are made in, where it is not that of frames.
+    """
 
     name: str
+    products: torch.dtype | None = None
 
     @abstractmethod
     def __init__(self, conv: nn.Conv2d | nn.Linear, dtypes: Dtypes, shape: torch.Size):
@@ -66,6 +71,7 @@ class Rows(Form):
 
     def __init__(self, conv, dtypes, shape):
         self.rows = _Rows(conv.weight, conv.bias, dtypes)
+        self.products = self.rows.products
 
     def forward(self, frames):
         """[N, 1, 1, in] -> [N, 1, 1, out]."""
@@ -83,6 +89,7 @@ class Pointwise(Form):
 
     def __init__(self, conv, dtypes, shape):
         self.rows = _Rows(conv.weight.flatten(1), conv.bias, dtypes)
+        self.products = self.rows.products
         self.stride, self.size = conv.stride, shape[1:3]
 
     def forward(self, frames):
@@ -128,6 +135,7 @@ class Dense(Form):
             matrix[row, column, :, y, x] = conv.weight[:, :, ky, kx]
         bias = None if conv.bias is None else conv.bias.repeat(h * w)
         self.rows = _Rows(matrix.view(h * w * planes, H * W * C), bias, dtypes)
+        self.products = self.rows.products
         self.input, self.output = (H, W, C), (h, w, planes)
 
     def forward(self, frames):
@@ -158,6 +166,7 @@ class Winograd(Form):
     def __init__(self, conv, dtypes, shape):
         tile, self.bias = 2 if shape[1:3] == (2, 2) else 4, conv.bias
         self.filter = Filter(conv.weight, tile, dtype=dtypes.products)
+        self.products = self.filter.dtype
         # the gradient of a convolution is one with turned kernels
         self.turned = Filter(conv.weight, tile, turned=True, dtype=dtypes.gradient)
 
@@ -182,6 +191,7 @@ class Windows(Form):
 
     def __init__(self, conv, dtypes, shape):
         self.convolution = Convolution(conv.weight, conv.stride[0], conv.padding[0], dtypes.gradient, dtypes.products)
+        self.products = self.convolution.dtype
         self.bias, self.size = conv.bias, tuple(shape[1:3])
 
     def forward(self, frames):
@@ -288,9 +298,10 @@ class _Rows:
     """A matrix [out, in] that rows are multiplied with: forward by its transpose, backward by itself."""
 
     def __init__(self, matrix: torch.Tensor, bias: torch.Tensor | None, dtypes: Dtypes):
-        self.bias = _to(bias, dtypes.frames)
+        self.bias, self.products = _to(bias, dtypes.frames), None
         if _compiled(matrix, dtypes.frames):
             self.forward_product, self.backward = Matrix(matrix.t(), dtypes.products), Matrix(matrix, dtypes.gradient)
+            self.products = self.forward_product.dtype
         else:
             matrix = matrix.to(dtypes.frames).contiguous()
             self.forward_product, self.backward = matrix.t().__rmatmul__, matrix.__rmatmul__

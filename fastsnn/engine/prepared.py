@@ -17,9 +17,8 @@ from torch import nn
 from ..nn import IFNode, LIFNode, in_force, norm_fire
 from ..nn import precision as in_precision
 from ..nn.norms import uses_batch_statistics
-from ..nn.precision import current as current_precision
 from ..nn.precision import forward_dtype, gradient_dtype, product_dtype
-from ..ops import check, library
+from ..ops import check
 from .forms import Dtypes, Form, fitting
 from .layer import PreparedLayer
 from .unchanged import are_unchanged, known
@@ -51,7 +50,6 @@ class _Chosen(NamedTuple):
     known: tuple  # what tells whether those tensors have changed
     settings: tuple  # the numbers it was made from
     frames: tuple[int, ...]
-    dtypes: Dtypes
     why: str
     form: Form
     layers: dict[object, PreparedLayer]  # by the constants of the neurons: attackers may choose another surrogate
@@ -143,26 +141,29 @@ class Prepared:
         """Return, for the calls so far, the form of every layer, why, and its time; printed, it is a table."""
         modules = self.network.named_modules() if isinstance(self.network, nn.Module) else ()
         rows, names = [], {id(module): name for name, module in modules}
-        for (conv, _, _, _, device, *_), chosen in self._chosen.items():
-            (_, H, W, C), dtypes = chosen.frames, chosen.dtypes
+        for (conv, _, dtypes, device, *_), chosen in self._chosen.items():
+            _, H, W, C = chosen.frames
             name = names.get(conv, type(next(iter(chosen.layers.values())).conv).__name__)
             milliseconds = _measure(chosen.form, chosen.frames, dtypes.frames, device) * 1e3
-            short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(dtypes[1:]))
+            used = chosen.form.products or dtypes.frames, dtypes.gradient
+            short = "/".join(str(dtype).removeprefix("torch.") for dtype in dict.fromkeys(used))
             rows.append(Layer(name, (C, H, W), short, chosen.form.name, chosen.why, milliseconds))
         return Explanation(rows)
 
     def _compute(self, conv, norm, neuron, x_seq, residual, junction, spikes, take_counts=None):
         """Compute a spiking layer, or return None where no form fits; see nn.spiking_layer."""
+        foreign = neuron is not None and type(neuron) not in (IFNode, LIFNode)  # which fires by itself
         with torch._C.DisableTorchFunction():  # who overrides torch's functions (attacks do) has no business in here
-            return self._computed(conv, norm, neuron, x_seq, residual, junction, spikes, take_counts)
+            if foreign:
+                current = self._computed(conv, None, None, x_seq, None, None, spikes, None)
+            else:
+                return self._computed(conv, norm, neuron, x_seq, residual, junction, spikes, take_counts)
+        return None if current is None else norm_fire(norm, neuron, current, residual, junction)
 
     def _computed(self, conv, norm, neuron, x_seq, residual, junction, spikes, take_counts):
         linear = type(conv) is nn.Linear
         if not (linear or type(conv) is nn.Conv2d) or not x_seq.numel():
             return None  # a subclass may compute something else
-        if neuron is not None and type(neuron) not in (IFNode, LIFNode):  # neurons of another kind fire by themselves
-            current = self._computed(conv, None, None, x_seq, None, None, spikes, None)
-            return None if current is None else norm_fire(norm, neuron, current, residual, junction)
         weight = conv.weight
         if weight.dtype != torch.float32 or weight.device != x_seq.device:
             return None
@@ -175,15 +176,15 @@ class Prepared:
         drifting = norm is not None and uses_batch_statistics(norm)
         tensors = _tensors_of(conv, norm, drifting)
         trained = torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors])
-        precision = current_precision(), library.has_bf16()
-        key = (id(conv), x_seq.shape[2:], spikes, precision, x_seq.device, drifting, neuron is None)
+        frames, gradient = product_dtype(spikes, x_seq.device), gradient_dtype(spikes, x_seq.device)
+        # with the batch's statistics one spike that differs would move every sample
+        dtypes = Dtypes(frames, frames if drifting else forward_dtype(spikes, x_seq.device), gradient)
+        key = (id(conv), x_seq.shape[2:], dtypes, x_seq.device, drifting, neuron is None)
         how = () if linear else (conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
         settings, constants = (*how, None if norm is None else norm.eps), None if neuron is None else neuron.neuron
         chosen = self._chosen.get(key)
         # trained weights have changed since the last call, noticed by torch or not (fused optimizers are not)
         if trained or chosen is None or chosen.settings != settings or not _unchanged(chosen.watched, tensors):
-            types = (product_dtype, forward_dtype, gradient_dtype)
-            dtypes = Dtypes(*(dtype(spikes, x_seq.device) for dtype in types))
             if trained and not (_learns(conv, norm) and set(dtypes) == {torch.float32} and x_seq.is_cpu):
                 return None
             if any(tensor.is_inference() for tensor in tensors):
@@ -195,10 +196,10 @@ class Prepared:
                     return None
             watched = tuple((weakref.ref(tensor), tensor._version) for tensor in tensors)
             now = () if trained else tuple(map(known, tensors))
-            chosen = self._chosen[key] = _Chosen(watched, now, settings, (T * B, H, W, C), dtypes, why, form, {})
+            chosen = self._chosen[key] = _Chosen(watched, now, settings, (T * B, H, W, C), why, form, {})
         if constants not in chosen.layers:
             with torch.no_grad():
-                chosen.layers[constants] = PreparedLayer(chosen.form, conv, norm, neuron, chosen.dtypes.frames)
+                chosen.layers[constants] = PreparedLayer(chosen.form, conv, norm, neuron, frames)
         return chosen.layers[constants](x_seq, residual, junction, take_counts)
 
     def _choose(self, conv, shape, dtypes, measure: bool) -> tuple[Form | None, str]:
@@ -245,13 +246,13 @@ def _learns(conv: nn.Module, norm: nn.BatchNorm2d | None) -> bool:
 
 def _tensors_of(conv: nn.Module, norm: nn.BatchNorm2d | None, drifting: bool) -> list[torch.Tensor]:
     """Return what a layer is made from, each a tensor."""
-    named = [(conv, "weight"), (conv, "bias")]
+    named = [(conv, conv._parameters, "weight"), (conv, conv._parameters, "bias")]
     if norm is not None:
-        named += (norm, "weight"), (norm, "bias")
-        named += () if drifting else ((norm, "running_mean"), (norm, "running_var"))
+        named += (norm, norm._parameters, "weight"), (norm, norm._parameters, "bias")
+        running = ((norm, norm._buffers, "running_mean"), (norm, norm._buffers, "running_var"))
+        named += () if drifting else running
     found = []
-    for module, name in named:
-        held = module._buffers if name.startswith("r") else module._parameters
+    for module, held, name in named:
         tensor = held[name] if name in held else getattr(module, name)  # which takes half a microsecond
         if tensor is not None:
             found.append(tensor)

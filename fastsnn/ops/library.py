@@ -56,7 +56,7 @@ class WinogradArguments(ctypes.Structure):
     """`struct Winograd` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("x", "weight", "out", "inexact")),
+        *((name, c_void_p) for name in ("x", "weight", "out", "exact")),
         *((name, c_int64) for name in ("rows", "height", "width", "inputs", "outputs", "tiles_y", "tiles_x")),
         ("tile", c_int32),
     ]
@@ -86,7 +86,7 @@ class ConvolutionArguments(ctypes.Structure):
     """`struct Convolution` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("x", "weight", "out", "inexact")),
+        *((name, c_void_p) for name in ("x", "weight", "out", "exact")),
         *((name, c_int64) for name in ("frames", "height", "width", "inputs", "outputs", "out_height", "out_width")),
         *((name, c_int64) for name in ("kernel", "stride", "padding")),
         ("is_finite", c_int32),
@@ -97,7 +97,7 @@ class MatrixArguments(ctypes.Structure):
     """`struct Matrix` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("x", "weight", "out", "inexact")),
+        *((name, c_void_p) for name in ("x", "weight", "out", "exact")),
         *((name, c_int64) for name in ("rows", "inputs", "outputs")),
         ("is_finite", c_int32),
     ]
@@ -242,16 +242,16 @@ def has_bf16() -> bool:
 
 def run(kernel: str, arguments: ctypes.Structure) -> None:
     """Run one kernel; the caller keeps the tensors alive whose addresses (see `address`) it passes."""
-    status = _function(kernel)(arguments)
+    library = _load()[0]
+    if library is None:
+        raise RuntimeError(unavailable())
+    status = _function(library, kernel)(arguments)
     if status:
         raise RuntimeError(f"the CPU kernel {kernel} failed with status {status}.")
 
 
 @functools.cache
-def _function(kernel: str):
-    library = _load()[0]
-    if library is None:
-        raise RuntimeError(unavailable())
+def _function(library: ctypes.CDLL, kernel: str):
     return getattr(library, f"fastsnn_{kernel}")
 
 

@@ -12,7 +12,7 @@ import fastsnn
 from fastsnn import models
 from fastsnn.attacks import fgsm, pgd
 from fastsnn.attacks.gradient import input_gradient
-from fastsnn.engine import prepare
+from fastsnn.engine import prepare, prepared
 from fastsnn.nn.layers import norm_fire, product
 from fastsnn.sweep import Ledger, Settings, sweep
 from fastsnn.sweep import prepare as prepare_folder
@@ -62,7 +62,9 @@ def test_the_engine_gives_the_same_answers_and_explains_every_product(net, deter
 
 @pytest.mark.parametrize("bn", ["frozen", "batch", "drift"])
 @pytest.mark.parametrize(("precision", "agreement"), [("reference", 1), ("fp32", 0.99), ("fast", 0.9)])
-def test_attacks_follow_the_gradient_of_plain_modules_in_every_mode(net, bn, precision, agreement):
+def test_attacks_follow_the_gradient_of_plain_modules_in_every_mode(net, bn, precision, agreement, monkeypatch):
+    # a spike that differs turns half of a sample's gradient; how many do is tests/engine/test_fast.py's
+    monkeypatch.setattr(prepared, "forward_dtype", prepared.product_dtype)
     x, y = batch(T, 4, SIZE)
     before = copy.deepcopy(net.state_dict())
     for module in net.modules():

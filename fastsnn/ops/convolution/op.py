@@ -5,9 +5,6 @@ Its specification is torch.nn.functional.conv2d, which also stands in where the 
 
 from __future__ import annotations
 
-import ctypes
-import functools
-
 import torch
 import torch.nn.functional as F
 
@@ -35,11 +32,11 @@ class Convolution:
         dtype: torch.dtype = torch.float32,
     ):
         self.weight, self.stride, self.padding, self.is_finite = weight, stride, padding, is_finite(weight)
-        dtype = usable(dtype, self.is_finite)
-        self.kernels = kernel("convolution_forward", dtype), kernel("convolution_backward", gradient)
         windows = weight.permute(0, 2, 3, 1).flatten(1)  # [outputs, window]
-        self._forward = integers(windows.t(), LARGEST) if dtype == torch.int16 else panels(windows.t())
-        self._backward = panels(windows, gradient)
+        self.dtype = dtype = usable(dtype, windows.t(), LARGEST)
+        self.kernels = kernel("convolution_forward", dtype), kernel("convolution_backward", gradient)
+        self._exact, self._backward = panels(windows.t()), panels(windows, gradient)
+        self._forward = integers(windows.t(), LARGEST) if dtype == torch.int16 else self._exact
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """[N, H, W, inputs] -> [N, h, w, outputs], dense."""
@@ -48,9 +45,7 @@ class Convolution:
             out = F.conv2d(frames.permute(0, 3, 1, 2), self.weight, None, self.stride, self.padding)
             return out.permute(0, 2, 3, 1).contiguous()
         out = frames.new_empty(N, *self._out(H, W), self.weight.shape[0])
-        frames = frames.contiguous()
-        if self._run(self.kernels[0], frames, self._forward, out, (H, W)):
-            self._run("convolution_forward", frames, self._exactly, out, (H, W))
+        self._run(self.kernels[0], frames.contiguous(), self._forward, out, (H, W))
         return out
 
     def backward(self, grad: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -64,17 +59,12 @@ class Convolution:
         self._run(self.kernels[1], grad.contiguous(), self._backward, out, size)
         return out
 
-    @functools.cached_property
-    def _exactly(self) -> torch.Tensor:
-        return panels(self.weight.permute(0, 2, 3, 1).flatten(1).t())
-
     def _out(self, *size):
         return [(n + 2 * self.padding - self.weight.shape[2]) // self.stride + 1 for n in size]
 
     def _run(self, kernel, source, panels, target, size):
-        """Run a kernel, and tell whether it met an input that it cannot take."""
         if not target.numel():
-            return False
+            return
         outputs, inputs, width, _ = self.weight.shape
         numbers = (
             len(source),
@@ -87,7 +77,5 @@ class Convolution:
             self.padding,
             self.is_finite,
         )
-        inexact = ctypes.c_int32()
-        pointers = (*map(library.address, (source, panels, target)), ctypes.addressof(inexact))
+        pointers = map(library.address, (source, panels, target, self._exact))
         library.run(kernel, library.ConvolutionArguments(*pointers, *numbers))
-        return bool(inexact.value)

@@ -6,9 +6,6 @@ OpenBLAS): each element is one sum in one order, whatever the number of rows or 
 
 from __future__ import annotations
 
-import ctypes
-import functools
-
 import torch
 import torch.nn.functional as F
 
@@ -24,43 +21,33 @@ class Matrix:
     Args:
         matrix: float32, on a CPU.
         dtype: of the products: float32; bfloat16, which rounds both sides (sums are float32 either way); or int16, for
-            rows of spikes: weights are rounded to 16 bits in a unit of each column's, sums are exact. If any row holds
-            something else than integers up to 127, all are multiplied in float32. bfloat16 and int16 take a processor
-            that multiplies them, see library.has_bf16.
+            rows of spikes: weights are rounded to 16 bits in a unit of each column's, sums are exact. A row with
+            something else than integers up to 127 is multiplied in float32, as all are by a matrix that 16 bits do not
+            fit (see `usable`). bfloat16 and int16 take a processor that multiplies them, see library.has_bf16.
     """
 
     def __init__(self, matrix: torch.Tensor, dtype: torch.dtype = torch.float32):
         self.inputs, self.outputs = matrix.shape
-        self.is_finite, self._original = is_finite(matrix), matrix
-        self.dtype = usable(dtype, self.is_finite)
-        self.kernel = kernel("matrix", self.dtype)
+        self.is_finite = is_finite(matrix)
+        self.dtype = dtype = usable(dtype, matrix, LARGEST)
+        self.kernel, self.exact = kernel("matrix", dtype), None
         if library.unavailable():
             self.matrix = matrix
+        elif dtype == torch.int16:
+            self.matrix, self.exact = integers(matrix, LARGEST), panels(matrix)
         else:
-            self.matrix = integers(matrix, LARGEST) if self.dtype == torch.int16 else panels(matrix, self.dtype)
+            self.matrix = panels(matrix, dtype)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """[rows, inputs] -> [rows, outputs], float32, dense."""
-        if self.matrix.dim() == 2 and library.unavailable():
+        if library.unavailable():
             return rows @ self.matrix
         rows, out = rows.contiguous(), rows.new_empty(len(rows), self.outputs)
-        if not out.numel():
-            return out
-        inexact = ctypes.c_int32()
-        pointers = map(library.address, (rows, self.matrix, out))
-        sizes = (len(rows), self.inputs, self.outputs)
-        arguments = library.MatrixArguments(*pointers, ctypes.addressof(inexact), *sizes, self.is_finite)
-        library.run(self.kernel, arguments)
-        return self._exactly(rows) if inexact.value else out
-
-    @functools.cached_property
-    def _exactly(self) -> Matrix:
-        return Matrix(self._original)
-
-
-def usable(dtype: torch.dtype, is_finite: bool) -> torch.dtype:
-    """Return the type of products to take where `dtype` is wanted: no integer is infinite."""
-    return torch.float32 if dtype == torch.int16 and not is_finite else dtype
+        if out.numel():
+            pointers = map(library.address, (rows, self.matrix, out, self.exact))
+            sizes = (len(rows), self.inputs, self.outputs)
+            library.run(self.kernel, library.MatrixArguments(*pointers, *sizes, self.is_finite))
+        return out
 
 
 def kernel(name: str, dtype: torch.dtype) -> str:
@@ -90,15 +77,34 @@ def panels(matrix: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Te
     return result.contiguous()
 
 
+def usable(dtype: torch.dtype, matrix: torch.Tensor, largest: int) -> torch.dtype:
+    """Return `dtype`, or float32 for int16 where a column's unit is above a hundredth of its median weight.
+
+    bfloat16 rounds as coarsely. So it is where a weight is 300 times the others, most are 0, or one is not finite.
+    """
+    if dtype != torch.int16:
+        return dtype
+    if not matrix.numel():
+        return torch.float32
+    unit, median = _units(matrix, largest), matrix.abs().median(-2).values
+    fine = (unit <= 1e-2 * median) & (unit > torch.finfo(torch.float32).tiny)
+    return torch.int16 if bool((fine | (unit == 0)).all()) else torch.float32
+
+
 def integers(matrix: torch.Tensor, largest: int) -> torch.Tensor:
     """Return panels of int16 [..., columns / 32, inputs * 32 + 64]: pairs of inputs as in bfloat16, then units as bits.
 
     The unit of a column is the least for which its weights fit 16 bits and its sums 32, with inputs up to `largest`.
     """
     matrix = F.pad(matrix.double(), (0, -matrix.shape[-1] % PANEL, 0, matrix.shape[-2] % 2))
-    most_in_a_sum = (2**31 - 1) / largest - matrix.shape[-2]  # rounded weights are up to 1/2 larger
-    unit = torch.maximum(matrix.abs().amax(-2) / 32767, matrix.abs().sum(-2) / most_in_a_sum)
-    unit = torch.where(unit > 1e-37, unit, 1.0).float()  # smaller weights, if any, are 0: float32 holds hardly less
+    unit = _units(matrix, largest)
+    unit = torch.where(unit > 0, unit, 1.0).float()
     whole = (matrix / unit.unsqueeze(-2).double()).round().clamp(-32767, 32767).to(torch.int16)
     pairs = whole.unflatten(-1, (-1, PANEL)).transpose(-3, -2).unflatten(-2, (-1, 2)).transpose(-2, -1).flatten(-3)
     return torch.cat([pairs, unit.unflatten(-1, (-1, PANEL)).contiguous().view(torch.int16)], -1)
+
+
+def _units(matrix: torch.Tensor, largest: int) -> torch.Tensor:
+    size, inputs = matrix.double().abs(), matrix.shape[-2] + matrix.shape[-2] % 2
+    most_in_a_sum = (2**31 - 1) / largest - inputs  # rounded weights are up to 1/2 larger
+    return torch.maximum(size.amax(-2) / 32767, size.sum(-2) / most_in_a_sum)
