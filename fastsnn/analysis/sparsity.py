@@ -58,8 +58,8 @@ def gradient_sparsity(
         per_step: also give a row for each time step.
         underflow: tell underflow from structural zeros by a second backward pass; False leaves NaN in those columns.
         bn: without an attack, "frozen", "batch" or "drift"; see attacks.fgsm.
-        precision: without an attack, "reference" or "fp32"; see nn.precision. "fast" rounds gradients of fused layers,
-            of which there are none here.
+        precision: without an attack, "reference" or "fp32"; see nn.precision. "fast" rounds in fused layers, of which
+            there are none here.
         engine: None for hooks on the plain layers, exact and slow; "auto" for the engine's layers, which count as they
             write gradients. Their sums are other ones, so that a spike at the edge may fall otherwise; on the same
             gradients zeros are the same, norms within 1e-6. For networks made of nn.spiking_layer; an attack must
