@@ -93,6 +93,7 @@ using ParallelFor = int32_t (*)(int64_t, int64_t, int64_t, Range, void*);
 ParallelFor parallel_for = nullptr;
 
 int32_t run(Range range, int64_t count, int64_t grain, void* arguments) {
+  if (!range) return 1;  // the chosen instruction set has no such kernel
   if (count <= 0) return 0;
   if (parallel_for && count > grain) return parallel_for(0, count, grain, range, arguments);
   range(0, count, arguments);
@@ -166,32 +167,26 @@ FASTSNN_API int32_t fastsnn_winograd(fastsnn::Winograd* a) {
 FASTSNN_API int32_t fastsnn_has_bf16() { return fastsnn::chosen.kernels->matrix_bf16 != nullptr; }
 
 FASTSNN_API int32_t fastsnn_winograd_bf16(fastsnn::Winograd* a) {
-  if (!fastsnn_has_bf16()) return 1;
   return fastsnn::run(fastsnn::chosen.kernels->winograd_bf16, a->rows, 28, a);
 }
 
-FASTSNN_API int32_t fastsnn_matrix_bf16(fastsnn::Matrix* a) {
-  if (!fastsnn_has_bf16()) return 1;
-  return fastsnn::run(fastsnn::chosen.kernels->matrix_bf16, fastsnn::chunks(a->rows), 1, a);
-}
-
-FASTSNN_API int32_t fastsnn_convolution_backward_bf16(fastsnn::Convolution* a) {
-  if (!fastsnn_has_bf16()) return 1;
-  return fastsnn::run(fastsnn::chosen.kernels->convolution_backward_bf16, a->frames, 2, a);
-}
-
 FASTSNN_API int32_t fastsnn_winograd_int16(fastsnn::Winograd* a) {
-  if (!fastsnn_has_bf16()) return 1;
   return fastsnn::run(fastsnn::chosen.kernels->winograd_int16, a->rows, 28, a);
 }
 
+FASTSNN_API int32_t fastsnn_matrix_bf16(fastsnn::Matrix* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->matrix_bf16, fastsnn::chunks(a->rows), 1, a);
+}
+
 FASTSNN_API int32_t fastsnn_matrix_int16(fastsnn::Matrix* a) {
-  if (!fastsnn_has_bf16()) return 1;
   return fastsnn::run(fastsnn::chosen.kernels->matrix_int16, fastsnn::chunks(a->rows), 1, a);
 }
 
+FASTSNN_API int32_t fastsnn_convolution_backward_bf16(fastsnn::Convolution* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->convolution_backward_bf16, a->frames, 2, a);
+}
+
 FASTSNN_API int32_t fastsnn_convolution_forward_int16(fastsnn::Convolution* a) {
-  if (!fastsnn_has_bf16()) return 1;
   const int64_t pixels = a->frames * a->out_height * a->out_width;
   return fastsnn::run(fastsnn::chosen.kernels->convolution_forward_int16, fastsnn::chunks(pixels), 1, a);
 }
