@@ -1,72 +1,33 @@
-"""A whole step of PGD in one launch: forward pass, loss, gradient, sign and projection, recorded as a CUDA graph.
+"""A whole step of PGD without Python in between: forward pass, loss, gradient, sign and projection, recorded once.
 
-A recording owns tensors that stay where they are: iterate, origin, labels, budgets, step sizes. An attack is copied
-into them and replays the step in place, so that one recording serves a whole sweep over eps, alpha and labels. The
-first two steps of the attack that makes it run as they are: they compile and allocate what a capture must not, and
-being steps like any other they move drifting statistics as often as they should. Capturing itself computes nothing. The
-last step is replayed for its gradient alone, as its rounding differs (see attack_step, exact).
+A recording (see recorders) owns tensors that stay where they are: iterate, origin, labels, budgets, step sizes. An
+attack is copied into them and replays the step in place, so that one recording serves a whole sweep over eps, alpha and
+labels. The first two steps of the attack that makes it run as they are: they compile and allocate what a capture must
+not, and being steps like any other they move drifting statistics as often as they should. Capturing itself computes
+nothing. The last step is replayed for its gradient alone, as its rounding differs (see attack_step, exact).
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
-import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Hashable
 
 import torch
 from torch import nn
 
+from ..engine.layer import PreparedLayer
+from ..engine.unchanged import are_unchanged, known
 from ..ops import attack_step, layout
 from ..ops.attack_step import default_batch_axis
 from .gradient import InputGradient, check_labels
+from .recorders import CpuTape, CudaGraph, Step, recorder_on
 from .replayable import is_replayable, kind_of, layers_of, rearranges, traits_of
 
 KEPT = 4  # recordings of a network (sizes of batches, bn modes, precisions): each holds the memory of a step
+MOST_BYTES = 2**30  # that they keep together, as far as it is known; one may be larger
 FEWEST = 3  # steps worth a recording: two run as they are
-Step = Callable[[], None]
 log = logging.getLogger("fastsnn")
-_one_at_a_time = threading.Lock()  # all recordings of a device share a stream
-
-
-class CudaGraph:
-    """Records steps on a CUDA device; they work in place and look at no value on the host."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-
-    def warm_up(self, step: Step) -> None:
-        """Run a step on the stream that will record: libraries keep their workspaces by stream."""
-        with _one_at_a_time, torch.cuda.device(self.device):
-            stream, current = _stream(self.device), torch.cuda.current_stream()
-            stream.wait_stream(current)
-            with torch.cuda.stream(stream):
-                step()
-            current.wait_stream(stream)
-
-    def capture(self, step: Step) -> Step:
-        """Record a step without running it, and return its replay; RuntimeError where it cannot be recorded."""
-        graph = torch.cuda.CUDAGraph()
-        with (
-            _one_at_a_time,
-            torch.cuda.device(self.device),
-            torch.cuda.stream(torch.cuda.current_stream(self.device)),  # put back, which a failing capture does not
-            torch.cuda.graph(graph, stream=_stream(self.device), capture_error_mode="thread_local"),
-        ):
-            step()
-        return graph.replay
-
-
-@functools.cache
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
-
-
-def recorder_on(device: torch.device) -> CudaGraph | None:
-    """Return what records steps on a device, or None where nothing does."""
-    return CudaGraph(device) if device.type == "cuda" else None
 
 
 def climb(
@@ -94,7 +55,9 @@ def climb(
         logged once for a network.
     """
     recorder = recorder_on(first.device)
-    if recorder is None or not steps or not is_replayable(gradient, first):
+    if recorder is None or not steps or not is_replayable(gradient, first, recorder.most_samples):
+        return first, 0
+    if recorder.only_rearranged and not rearranges(gradient):
         return first, 0
     recordings = _of_networks.setdefault(gradient.module, _Recordings())
     try:
@@ -124,10 +87,10 @@ class _Recording:
         if self.finite is not None:
             self.finite.fill_(True)
 
-    def warm_up(self, gradient: InputGradient, recorder: CudaGraph) -> Step:
+    def warm_up(self, gradient: InputGradient, recorder: CudaGraph | CpuTape) -> Step:
         """Do two steps, and return the step to record."""
         own, (adv, origin, y, eps, alpha) = gradient.again(), self.statics  # with a flag of its own for replays
-        own.order = contextlib.nullcontext()  # it outlives the attack, whose order keeps the attack's weights
+        self.order = own.order = type(gradient.order)()  # the attack's own would keep the attack's weights
 
         def step() -> None:
             self.gradient = own(adv, y)
@@ -137,7 +100,15 @@ class _Recording:
         recorder.warm_up(step)
         self.finite, self.classes = own.finite, own.classes
         self.layers = layers_of(gradient)  # their rearranged weights are read: they stay alive
+        self.linears = [(weight, known(weight)) for weight, *_ in getattr(self.order, "linears", {}).values()]
         return step
+
+    def is_of(self, layers: dict[Hashable, PreparedLayer]) -> bool:
+        """Tell whether the rearranged weights that it reads are those that there are now."""
+        if any(layers.get(name) is not layer for name, layer in self.layers.items()):
+            return False
+        now, then = zip(*self.linears, strict=True) if self.linears else ((), ())
+        return are_unchanged([(now, then)])[0]
 
 
 class _Recordings:
@@ -170,10 +141,13 @@ class _Recordings:
             except RuntimeError as error:  # torch raises it for all that a capture refuses, and for memory
                 self.failed = True  # for good: torch keeps the memory of captures that fail
                 log.warning(
-                    "fastsnn attacks %s without CUDA graphs: %s", type(gradient.module).__name__, _reason(error)
+                    "fastsnn attacks %s without recorded steps: %s", type(gradient.module).__name__, _reason(error)
                 )
                 gradient.take(recording.finite)
                 return recording.statics[0], done
+            recording.bytes = recorder.bytes
+            while self.kept and recording.bytes + sum(one.bytes for one in self.kept.values()) > MOST_BYTES:
+                del self.kept[next(iter(self.kept))]
             self.kept[key] = recording
         adv = recording.statics[0]
         for _ in range(done, steps - 1):
@@ -194,7 +168,7 @@ class _Recordings:
             self.met.clear()
             self.traits = traits
         for key in [key for key in self.kept if key[0] == kind]:
-            if any(layers.get(name) is not layer for name, layer in self.kept[key].layers.items()):
+            if not self.kept[key].is_of(layers):
                 del self.kept[key]
                 self.met.discard(key)
         most = 2 * samples if gradient.independent else samples

@@ -20,13 +20,11 @@ from ..ops.attack_step import default_batch_axis
 from .gradient import InputGradient
 from .independence import are_known
 
-MOST_SAMPLES = 512  # beyond, a GPU computes longer than the host takes to launch (a guess, not measured)
 
-
-def is_replayable(gradient: InputGradient, first: torch.Tensor) -> bool:
+def is_replayable(gradient: InputGradient, first: torch.Tensor, most_samples: int) -> bool:
     """Tell whether a replay surely does what a call does: in known modules, and nobody listens to the calls."""
     network = gradient.module
-    if not first.numel() or first.shape[default_batch_axis(first)] > MOST_SAMPLES or not are_known(network):
+    if not first.numel() or first.shape[default_batch_axis(first)] > most_samples or not are_known(network):
         return False
     if dispatcher.is_needed(first) or torch.is_autocast_enabled(first.device.type) or torch.is_anomaly_enabled():
         return False

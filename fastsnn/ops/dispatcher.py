@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from . import library
+
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -15,7 +17,7 @@ def is_needed(*tensors: torch.Tensor | None) -> bool:
     if torch.compiler.is_compiling():
         return True
     if (
-        torch._C._len_torch_dispatch_stack()
+        torch._C._len_torch_dispatch_stack() > library.is_heard()  # a tape hears the kernels themselves
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state()
     ):

@@ -6,15 +6,19 @@ field.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
+import threading
+from collections.abc import Callable, Iterator
 from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_KEPT_BELOW = 2**25  # bytes, the most that glibc takes
 LIBRARY = Path(__file__).parent.parent / "_cpu.so"
 
 
@@ -192,7 +196,7 @@ def _keep_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
 
 
 def _declare(library: ctypes.CDLL) -> None:
@@ -245,9 +249,66 @@ def run(kernel: str, arguments: ctypes.Structure) -> None:
     library = _load()[0]
     if library is None:
         raise RuntimeError(unavailable())
-    status = _function(library, kernel)(arguments)
+    function = _function(library, kernel)
+    call(function, arguments)
+    if _listeners and is_heard():
+        _listeners[threading.get_ident()](function, arguments)
+
+
+def call(function: Callable, arguments: ctypes.Structure) -> None:
+    """Call a kernel's function, and raise a RuntimeError if it says that it failed."""
+    status = function(arguments)
     if status:
-        raise RuntimeError(f"the CPU kernel {kernel} failed with status {status}.")
+        raise RuntimeError(f"the CPU kernel {function.__name__} failed with status {status}.")
+
+
+def pointers(arguments: ctypes.Structure) -> dict[str, int]:
+    """Return the addresses among a kernel's arguments by name, without null pointers."""
+    named = {name: getattr(arguments, name) for name, kind in arguments._fields_ if kind is c_void_p}
+    return {name: address for name, address in named.items() if address is not None}
+
+
+def copied(arguments: ctypes.Structure) -> ctypes.Structure:
+    """Return a copy of a kernel's arguments."""
+    return type(arguments).from_buffer_copy(arguments)
+
+
+_listeners: dict[int, Callable] = {}  # by thread
+
+
+@contextlib.contextmanager
+def heard_by(listener: Callable[[Callable, ctypes.Structure], None]) -> Iterator[None]:
+    """Tell `listener` of the kernels that this thread runs inside the block: the function, and its arguments."""
+    _listeners[threading.get_ident()] = listener
+    try:
+        yield
+    finally:
+        del _listeners[threading.get_ident()]
+
+
+def is_heard() -> bool:
+    """Tell whether somebody listens to the kernels of this thread."""
+    return threading.get_ident() in _listeners
+
+
+@contextlib.contextmanager
+def memory_given_back() -> Iterator[None]:
+    """Return to the system what was kept for the next tensor, before and behind the block; inside, large ones at once.
+
+    Those that find no hole, that is: holes left by smaller ones do not make them more.
+    """
+    libc = ctypes.CDLL(None)
+    mallopt, trim = getattr(libc, "mallopt", None), getattr(libc, "malloc_trim", None)
+    if mallopt is None or trim is None:
+        yield
+        return
+    trim(0)
+    mallopt(_M_MMAP_THRESHOLD, 2**16)
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
+        trim(0)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
-"""Recorded steps on a CPU: a recorder that records nothing stands in for CUDA graphs and does the step again as it is.
+"""Recorded steps on a CPU, by its own tape, and by a recorder that stands in for CUDA graphs: it does the step again.
 
-What a graph adds to that is in tests/test_gpu.py.
+What a graph adds to that is in tests/test_gpu.py; what a tape records, in tests/ops/test_tape.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastsnn
 from fastsnn.attacks import PGD, fgsm, graph, mim, pgd
+from fastsnn.attacks.recorders import CpuTape
 from fastsnn.engine import batch_size, prepare
 
 from ..spikingjelly_networks import batch
@@ -26,6 +27,8 @@ HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 4}
 
 class Again:
     """Replays a step by doing it again, and counts."""
+
+    most_samples, only_rearranged, bytes = 512, False, 0
 
     def __init__(self):
         self.warmed = self.captured = self.replayed = 0
@@ -47,9 +50,22 @@ class Again:
         return self.captured, self.replayed
 
 
-@pytest.fixture
-def recorder(monkeypatch):
-    recorder = Again()
+class Counted(Again):
+    """The tape of a CPU, which counts, and also takes steps that are not worth it."""
+
+    def warm_up(self, step):
+        self.warmed += 1
+        self.tape = CpuTape()
+        self.tape.warm_up(step)
+        self.bytes = self.tape.bytes
+
+    def capture(self, step):
+        return super().capture(self.tape.capture(step))
+
+
+@pytest.fixture(params=[Again, Counted], ids=["again", "tape"])
+def recorder(monkeypatch, request):
+    recorder = request.param()
     monkeypatch.setattr(graph, "recorder_on", lambda device: recorder)
     return recorder
 
@@ -248,11 +264,16 @@ def test_a_step_waits_for_no_value(net, taping, monkeypatch, how, bn):
 # When
 
 
-def test_a_cpu_records_nothing(net):
-    assert graph.recorder_on(torch.device("cpu")) is None
-    for _ in range(3):
-        attack(net, *batch())
+def test_a_cpu_records_what_the_engine_computes_of_batches_up_to_128(net):
+    for how in ({"engine": None}, {"precision": "reference"}):
+        for _ in range(3):
+            attack(net, *batch(), **how)
+    for _ in range(2):
+        attack(net, *batch(B=129), steps=3)
     assert net not in graph._of_networks
+    for _ in range(3):
+        attack(net, *batch(B=128), steps=3)
+    assert [samples for _, samples in graph._of_networks[net].kept] == [128]
 
 
 def test_a_recording_is_made_at_the_second_attack_and_used_from_the_third(net, recorder):
@@ -324,7 +345,7 @@ def test_large_batches_and_other_modes_of_torch_run_as_they_are(recorded, record
         attack(recorded, *batch(B=4), precision="reference", engine=None)
     with torch.autograd.detect_anomaly(check_nan=False):
         attack(recorded, *batch(B=4))
-    monkeypatch.setattr(fastsnn.attacks.replayable, "MOST_SAMPLES", 3)
+    monkeypatch.setattr(recorder, "most_samples", 3)
     attack(recorded, *batch(B=4))
     assert recorder.counts() == (1, 2)
 
@@ -380,6 +401,10 @@ def behind_torchs_back(net):
     net.layer1[0].conv1.weight.data.mul_(1.5)
 
 
+def linear_behind_torchs_back(net):
+    net.fc.weight.data.mul_(1.5)
+
+
 def other_statistics(net):
     net.layer1[0].bn1.running_mean.add_(0.1)
 
@@ -421,7 +446,8 @@ def loaded(net):
 
 
 DROP = [
-    *(step_of_an_optimizer, behind_torchs_back, other_statistics, other_threshold, other_surrogate, other_eps),
+    *(step_of_an_optimizer, behind_torchs_back, linear_behind_torchs_back, other_statistics),
+    *(other_threshold, other_surrogate, other_eps),
     *(another_pool, another_junction, another_linear, another_weight, loaded),
 ]
 
@@ -437,7 +463,7 @@ def test_a_change_drops_the_recording(recorded, recorder, change):
     assert recorder.captured == 2
 
 
-@pytest.mark.parametrize("how", [{}, {"engine": None}, {"precision": "reference"}, {"bn": "batch"}], ids=str)
+@pytest.mark.parametrize("how", [{"engine": None}, {"precision": "reference"}, {"bn": "batch"}], ids=str)
 def test_weights_that_are_read_in_place_are_seen(net, recorder, how):
     x, y = batch(B=4)
     for _ in range(2):
@@ -484,6 +510,20 @@ def test_few_recordings_are_kept_and_the_least_recently_used_goes(net, recorder,
             attack(net, *batch(B=samples))
     recordings = graph._of_networks[net]
     assert [samples for _, samples in recordings.kept] == [1, 9]
+
+
+def test_recordings_that_keep_too_much_go_but_the_last(net, monkeypatch):
+    monkeypatch.setattr(graph, "recorder_on", lambda device: Counted())
+    samples_kept = []
+    for samples in (1, 3, 9):
+        for _ in range(2):
+            attack(net, *batch(B=samples))
+        kept = graph._of_networks[net].kept
+        samples_kept.append([key[1] for key in kept])
+        if samples == 3:
+            monkeypatch.setattr(graph, "MOST_BYTES", sum(one.bytes for one in kept.values()))
+    assert samples_kept == [[1], [1, 3], [9]]
+    assert kept.popitem()[1].bytes > graph.MOST_BYTES, "one may be larger"
 
 
 class Nothing(Again):
@@ -550,7 +590,7 @@ def test_a_failing_capture_goes_on_step_by_step_and_says_so_once(net, monkeypatc
             assert_as_without_graphs(net, *batch(B=4, seed=seed), bn=bn)
             assert_as_without_graphs(net, *batch(B=2, seed=seed), bn=bn)
     assert recorder.captured == 1
-    expected = "fastsnn attacks SEWResNet without CUDA graphs: operation not permitted when stream is capturing"
+    expected = "fastsnn attacks SEWResNet without recorded steps: operation not permitted when stream is capturing"
     assert [record.getMessage() for record in caplog.records if record.name == "fastsnn"] == [expected]
 
 
@@ -563,12 +603,12 @@ def test_labels_are_looked_at_before_a_replay(recorded, recorder):
 
 def test_what_is_not_finite_is_told_of_a_replay_and_forgotten_with_it(recorded, recorder):
     x, y = batch(B=4)
-    weight = recorded.fc.weight.clone()
-    recorded.fc.weight.data.fill_(float("nan"))
+    bias = recorded.fc.bias.clone()
+    recorded.fc.bias.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         attack(recorded, x, y)
     assert recorder.counts() == (1, 6)
-    recorded.fc.weight.data.copy_(weight)
+    recorded.fc.bias.data.copy_(bias)
     assert_as_without_graphs(recorded, x, y)
     assert recorder.counts() == (1, 10)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .. import backends, check, layout
+from .. import backends, check, dispatcher, layout
 
 _LIBRARY = torch.library.Library("fastsnn", "FRAGMENT")
 _LIBRARY.define(
@@ -69,4 +69,10 @@ def _forward_fake(x, *_):
 
 _LIBRARY.impl("attack_step", _forward, "CompositeExplicitAutograd")
 torch.library.register_fake("fastsnn::attack_step", _forward_fake, lib=_LIBRARY)
-step = torch.ops.fastsnn.attack_step.default  # for loops that checked their arguments once: no device is waited for
+_FORWARD = torch.ops.fastsnn.attack_step.default
+
+
+def step(x, origin, gradient, eps, alpha, batch_axis: int, exact: bool, backend: str | None = None) -> torch.Tensor:
+    """Run the op, for loops that checked their arguments once: no device is waited for."""
+    call = _FORWARD if dispatcher.is_needed(x, origin, gradient) else _forward
+    return call(x, origin, gradient, eps, alpha, batch_axis, exact, backend)
