@@ -250,16 +250,16 @@ def run(kernel: str, arguments: ctypes.Structure) -> None:
     if library is None:
         raise RuntimeError(unavailable())
     function = _function(library, kernel)
-    call(function, arguments)
+    call(kernel, function, arguments)
     if _listeners and is_heard():
-        _listeners[threading.get_ident()](function, arguments)
+        _listeners[threading.get_ident()](kernel, function, arguments)
 
 
-def call(function: Callable, arguments: ctypes.Structure) -> None:
-    """Call a kernel's function, and raise a RuntimeError if it says that it failed."""
+def call(kernel: str, function: Callable, arguments: ctypes.Structure) -> None:
+    """Call a kernel by its function, and raise a RuntimeError if it says that it failed."""
     status = function(arguments)
     if status:
-        raise RuntimeError(f"the CPU kernel {function.__name__} failed with status {status}.")
+        raise RuntimeError(f"the CPU kernel {kernel} failed with status {status}.")
 
 
 def pointers(arguments: ctypes.Structure) -> dict[str, int]:
@@ -277,8 +277,8 @@ _listeners: dict[int, Callable] = {}  # by thread
 
 
 @contextlib.contextmanager
-def heard_by(listener: Callable[[Callable, ctypes.Structure], None]) -> Iterator[None]:
-    """Tell `listener` of the kernels that this thread runs inside the block: the function, and its arguments."""
+def heard_by(listener: Callable[[str, Callable, ctypes.Structure], None]) -> Iterator[None]:
+    """Tell `listener` of the kernels that this thread runs inside the block: name, function and arguments."""
     _listeners[threading.get_ident()] = listener
     try:
         yield

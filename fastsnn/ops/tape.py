@@ -129,14 +129,14 @@ class _Recorder(TorchDispatchMode):
             self.events.append(functools.partial(_operator, func, inputs, outputs if new else []))
         return out
 
-    def kernel(self, function, arguments) -> None:
+    def kernel(self, kernel: str, function: Callable, arguments) -> None:
         """Note one of our kernels, with the pointers to blocks among its arguments."""
         if self.inside:
             return  # an operator's, which is noted as a whole
         self._bury()
         found = [(name, self._block_at(address), address) for name, address in library.pointers(arguments).items()]
         pointers = [(name, block, address - block.start) for name, block, address in found if block is not None]
-        self.events.append(functools.partial(_kernel, function, library.copied(arguments), pointers))
+        self.events.append(functools.partial(_kernel, kernel, function, library.copied(arguments), pointers))
 
     def finish(self) -> Tape:
         """Give every block its place, and return the calls."""
@@ -180,12 +180,12 @@ def _nothing(arena: torch.UntypedStorage) -> None:
     """Stand for an operator that only gives a tensor its shape or its memory."""
 
 
-def _kernel(function, arguments, pointers: Iterable, arena: torch.UntypedStorage) -> tuple[Callable, tuple]:
+def _kernel(kernel, function, arguments, pointers: Iterable, arena: torch.UntypedStorage) -> tuple[Callable, tuple]:
     """Return the call of a kernel, with its blocks in their places."""
     for name, block, offset in pointers:
         start = arena.data_ptr() + block.offset if block.storage is None else block.start
         setattr(arguments, name, start + offset)
-    return library.call, (function, arguments)
+    return library.call, (kernel, function, arguments)
 
 
 def _operator(func, inputs, outputs: list[_View | None], arena: torch.UntypedStorage) -> tuple[Callable, tuple]:
