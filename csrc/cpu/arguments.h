@@ -94,4 +94,12 @@ struct Tally {
   int64_t rows, numbers;
 };
 
+// Such sums [parts, places, steps, samples, 4] over parts and samples, with L2 not squared: [places + 1, 4, steps + 1], the
+// last step over all; the last place gets zeros.
+struct TallyAdded {
+  const double* sums;
+  double* out;
+  int64_t parts, places, steps, samples;
+};
+
 }  // namespace fastsnn

@@ -61,6 +61,12 @@ inline void finish(const Sums& sums, double* out) {
   out[0] = zeros, out[1] = l1, out[2] = squares, out[3] = l1 == l1 ? linf : l1;  // NaN is in all sums
 }
 
+// Sums of two rows are those of one: of both.
+inline void join(double* sums, const double* others) {
+  for (int i = 0; i < 3; ++i) sums[i] += others[i];
+  sums[3] = others[3] > sums[3] || others[3] != others[3] ? others[3] : sums[3];  // once NaN, it stays so
+}
+
 void tally(int64_t begin, int64_t end, void* arguments) {
   const auto& a = *static_cast<const Tally*>(arguments);
   for (int64_t row = begin; row < end; ++row) {
@@ -69,5 +75,31 @@ void tally(int64_t begin, int64_t end, void* arguments) {
     for (int64_t i = 0; i < a.numbers; i += CHUNK_TALLIED)
       add_chunk(x + i, a.numbers - i < CHUNK_TALLIED ? a.numbers - i : CHUNK_TALLIED, sums);
     finish(sums, a.out + row * TALLIED);
+  }
+}
+
+void tally_added(int64_t begin, int64_t end, void* arguments) {
+  const auto& a = *static_cast<const TallyAdded*>(arguments);
+  for (int64_t place = begin; place < end; ++place) {
+    double* out = a.out + place * TALLIED * (a.steps + 1);
+    for (int64_t i = 0; i < TALLIED * (a.steps + 1); ++i) out[i] = 0.0;
+    if (place == a.places) continue;
+    const auto add = [&](int64_t step, const double* sample) {
+      out[step] += sample[0];
+      out[a.steps + 1 + step] += sample[1];
+      out[2 * (a.steps + 1) + step] += __builtin_sqrt(sample[2]);
+      out[3 * (a.steps + 1) + step] += sample[3];
+    };
+    for (int64_t b = 0; b < a.samples; ++b) {
+      double whole[TALLIED] = {};
+      for (int64_t t = 0; t < a.steps; ++t) {
+        double sample[TALLIED] = {};
+        for (int64_t part = 0; part < a.parts; ++part)
+          join(sample, a.sums + (((part * a.places + place) * a.steps + t) * a.samples + b) * TALLIED);
+        add(t, sample);
+        join(whole, sample);
+      }
+      add(a.steps, whole);
+    }
   }
 }

@@ -17,7 +17,7 @@ from ..attacks.gradient import check_input, input_gradient
 from ..engine import Prepared
 from ..ops import check
 from .table import LayerGradient, Sparsity
-from .tally import Tally
+from .tally import Seen
 from .watching import Watched, watching
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -104,15 +104,15 @@ def gradient_sparsity(
             "attack made no backward pass through network; expected an attack on this very module, and samples that it "
             "attacks: some leave alone what is wrong without them."
         )
-    finite = watched.settle()
-    if engine is not None and (uncounted := watched.uncounted()):
+    seen = watched.read()
+    if engine is not None and (uncounted := watched.uncounted(seen)):
         names = ", ".join([*uncounted[:3], *(("...",) if uncounted[3:] else ())])
         raise ValueError(f"network has layers ({names}) that no engine computed and counted; expected engine=None.")
-    if not finite:
+    if not all(side.finite for sides in seen.values() for side in sides):
         raise ValueError(
             "gradients grow by more than 2^64 from the logits to a layer; expected less, or underflow=False."
         )
-    return Sparsity(_rows(watched, per_step), watched.samples, watched.passes)
+    return Sparsity(_rows(watched, seen, per_step), watched.samples, watched.passes)
 
 
 def _batches(x: torch.Tensor | Iterable[Batch], y: torch.Tensor | None) -> Iterator[Batch]:
@@ -126,9 +126,9 @@ def _batches(x: torch.Tensor | Iterable[Batch], y: torch.Tensor | None) -> Itera
     yield from x
 
 
-def _rows(watched: Watched, per_step: bool) -> Iterator[LayerGradient]:
-    for layer, (at_input, at_output) in watched.sides.items():
-        sides = [_columns(tally) for tally in (at_input, at_output)]
+def _rows(watched: Watched, seen: dict[str, tuple[Seen, Seen]], per_step: bool) -> Iterator[LayerGradient]:
+    for layer, both in seen.items():
+        sides = [_columns(side) for side in both]
         for t in (None, *(range(watched.T) if per_step else ())):
             pairs = [side[-1 if t is None else t] for side in sides]
             yield LayerGradient(
@@ -136,15 +136,15 @@ def _rows(watched: Watched, per_step: bool) -> Iterator[LayerGradient]:
             )
 
 
-def _columns(tally: Tally) -> list[tuple[float, ...]]:
+def _columns(side: Seen) -> list[tuple[float, ...]]:
     """Return zeros, structural zeros, L1, L2 and Linf of one side, for every time step and for all."""
-    counted = ((tally.zeros, tally.numbers), (tally.structural, tally.retried))
+    counted = ((side.zeros, side.numbers), (side.structural, side.retried))
     columns = [[_share(*pair) for pair in zip(*both, strict=True)] for both in counted]
-    for norm in tally.norms:
-        there = zip(norm, tally.numbers, strict=True)
-        columns.append([total / tally.samples if numbers else math.nan for total, numbers in there])
+    for norm in side.norms:
+        there = zip(norm, side.numbers, strict=True)
+        columns.append([total / side.samples if numbers else math.nan for total, numbers in there])
     return list(zip(*columns, strict=True))
 
 
-def _share(zeros: float, numbers: int) -> float:
+def _share(zeros: float, numbers: float) -> float:
     return zeros / numbers if numbers else math.nan

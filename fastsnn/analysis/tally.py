@@ -1,37 +1,32 @@
 """Sums over gradients, so that a stream of batches needs no memory: zeros, and the norms of every sample.
 
 A gradient is [T, B, ...] or folded [T*B, ...]; one that knows no time is [B, ...]. Sums are kept for every time step,
-and over all of them. Counts wait until `settle` adds up those of many layers and passes at once: each of torch's
-operations on so few numbers costs more than counting them.
+and over all of them. Counts wait until their pass is over; `settle` then adds them up for all layers at once, in place
+and without a look at a value, so that a replayed pass adds up as well (see ops.tape).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import torch
 
-from ..ops.tally import Counts, count
+from ..ops.tally import Counts, added, count
 
 
 class Tally:
-    """What was seen of one side (input or output) of one layer, in all passes; `settle` brings it up to date.
+    """What the passes that were not settled yet saw of one side (input or output) of one layer.
 
     Attributes:
-        zeros, numbers: exact zeros (-0 is one), and how many numbers there were: lists of T + 1, the last over all.
-        structural, retried: the same of the passes in which nothing underflows.
-        norms: L1, L2 and Linf of every sample, added up over samples: three such lists.
-        samples: how many samples these were.
-        finite: whether all numbers of those other passes were.
+        T: time steps.
         exact: whether `take` adds in float64 from the first number on; see ops.tally.
-        waiting: the counts of passes that were not settled yet, and of those in which nothing underflows.
+        waiting: the counts of passes as they are, and of those in which nothing underflows.
     """
 
     def __init__(self, T: int, exact: bool):
-        self.T, self.exact, self.samples, self.finite = T, exact, 0, True
-        self.zeros, self.numbers, self.structural, self.retried = ([0] * (T + 1) for _ in range(4))
-        self.norms = [[0.0] * (T + 1) for _ in range(3)]
+        self.T, self.exact = T, exact
         self.waiting: tuple[list[Sequence[Counts]], list[Sequence[Counts]]] = ([], [])
 
     def take(self, gradients: Sequence[torch.Tensor], B: int, again: bool) -> None:
@@ -52,66 +47,101 @@ class Tally:
         shape, first = list(gradient.shape), f"[{self.T}, {B}, ...], [{self.T * B}, ...] or [{B}, ...]"
         raise ValueError(f"network has a layer whose gradient has shape {shape}, expected {first}.")
 
-    def add(self, again: bool, numbers: int, samples: int, sums: Sequence[Sequence[float]]) -> None:
-        """Add what passes came to.
 
-        Args:
-            again: as for `take`.
-            numbers: that there were at a step, of all samples.
-            samples: of these passes.
-            sums: zeros, L1, L2 and Linf, each at every step and over all of them: lists of T + 1, or of 2 of what knows
-                no time, which has nothing at every step.
-        """
-        steps = len(sums[0]) - 1
-        counts = [numbers] * steps + [numbers * steps]
-        if steps != self.T:
-            nothing = [0] * self.T
-            counts, sums = nothing + counts[-1:], [nothing + one[-1:] for one in sums]
-        if again:
-            self.structural, self.retried = _plus(self.structural, sums[0]), _plus(self.retried, counts)
-            self.finite &= math.isfinite(sums[1][-1])
-        else:
-            self.zeros, self.numbers = _plus(self.zeros, sums[0]), _plus(self.numbers, counts)
-            self.norms, self.samples = list(map(_plus, self.norms, sums[1:])), self.samples + samples
+class Seen(NamedTuple):
+    """What all passes saw of one side of one layer.
 
-
-def _plus(total: Sequence[float], more: Sequence[float]) -> list[float]:
-    return [a + b for a, b in zip(total, more, strict=True)]
-
-
-def settle(tallies: Iterable[Tally]) -> None:
-    """Bring tallies up to date: those whose passes had the same samples together, in a few operations of torch.
-
-    Two sides that see the same gradient, such as a convolution's output and its norm's input, are added up once.
+    Attributes:
+        zeros: exact zeros (-0 is one): a list of T + 1, the last over all steps.
+        numbers: how many numbers there were, likewise.
+        structural: the zeros of the passes in which nothing underflows.
+        retried: the numbers of those.
+        norms: L1, L2 and Linf of every sample, added up over samples: three such lists.
+        samples: how many samples these were.
+        finite: whether all numbers of those other passes were.
     """
-    groups: dict[tuple, dict[tuple, list[Tally]]] = {}
-    for tally in tallies:
-        for again, waiting in enumerate(tally.waiting):
-            if waiting:
-                batches = tuple(parts[0].sums.shape[1] for parts in waiting)
-                steps = tuple(part.sums.shape[0] for part in waiting[0])
-                same = tuple(id(part) for parts in waiting for part in parts)
-                groups.setdefault((again, steps, batches), {}).setdefault(same, []).append(tally)
-    for (again, steps, batches), group in groups.items():
-        samples, firsts = sum(batches), [some[0].waiting[again] for some in group.values()]
-        parts = [
-            torch.cat([parts[i].sums for waiting in firsts for parts in waiting], 1)
-            .view(steps[i], len(firsts), samples, 4)
-            .transpose(0, 1)
-            for i in range(len(steps))
+
+    zeros: list[float]
+    numbers: list[float]
+    structural: list[float]
+    retried: list[float]
+    norms: list[list[float]]
+    samples: int
+    finite: bool
+
+
+class Book:
+    """The tallies of layers that were met together, and the sums over all passes that were settled.
+
+    Attributes:
+        sums: float64 [2, tallies, 4, T + 1]: of passes as they are, and of those in which nothing underflows; zeros,
+            and L1, L2 and Linf of every sample, added up; at each step and over all.
+        numbers: float64 [2, tallies, T + 1]: how many numbers these were of.
+        samples: float64 [2, tallies]: and of how many samples.
+    """
+
+    def __init__(self, tallies: Sequence[Tally], T: int, device: torch.device):
+        self.tallies, self.T = tallies, T
+        shapes = (2, len(tallies), 4, T + 1), (2, len(tallies), T + 1), (2, len(tallies))
+        self.sums, self.numbers, self.samples = (torch.zeros(s, dtype=torch.float64, device=device) for s in shapes)
+        self._plans: dict[Hashable, tuple[torch.Tensor, ...]] = {}
+
+    def settle(self) -> None:
+        """Add what waits: of all sides whose passes had the same samples together, in a few operations of torch.
+
+        Two sides that see the same gradient, such as a convolution's output and its norm's input, are added up once.
+        """
+        for again in (0, 1):
+            while any(tally.waiting[again] for tally in self.tallies):
+                groups: dict[tuple[int, ...], dict[tuple, tuple[Sequence[Counts], list[int]]]] = {}
+                for row, tally in enumerate(self.tallies):
+                    if tally.waiting[again]:
+                        parts = tally.waiting[again].pop()
+                        same = tuple(map(id, parts))
+                        group = groups.setdefault((len(parts), *parts[0].sums.shape[:2]), {})
+                        group.setdefault(same, (parts, []))[1].append(row)
+                for group in groups.values():
+                    self._add(again, list(group.values()))
+
+    def read(self) -> list[Seen]:
+        """Return what was seen, for each tally."""
+        sums, numbers, samples = self.sums.tolist(), self.numbers.tolist(), self.samples.tolist()
+        return [
+            Seen(*first, *second, norms, round(seen), math.isfinite(others[-1]))
+            for first, second, norms, seen, others in zip(
+                *(zip((side[0] for side in sums[again]), numbers[again], strict=True) for again in (0, 1)),
+                (side[1:] for side in sums[0]),
+                samples[0],
+                (side[1] for side in sums[1]),
+                strict=True,
+            )
         ]
-        for some, sums in zip(group.values(), _added(parts).tolist(), strict=True):
-            for tally in some:
-                numbers = sum(part.numbers for part in tally.waiting[again][0])
-                tally.add(bool(again), numbers * samples, samples, sums)
-                tally.waiting[again].clear()
 
+    def _add(self, again: int, group: list[tuple[Sequence[Counts], list[int]]]) -> None:
+        firsts = [parts for parts, _ in group]
+        steps, B, _ = firsts[0][0].sums.shape
+        sums = torch.cat([parts[i].sums for i in range(len(firsts[0])) for parts in firsts])
+        each = added(sums.view(len(firsts[0]), len(firsts), steps, B, 4))
+        key = (steps, B, tuple((*rows, sum(part.numbers for part in parts)) for parts, rows in group))
+        if key not in self._plans:
+            self._plans[key] = self._plan(steps, B, group)
+        which, numbers, samples = self._plans[key]
+        each = each.index_select(0, which)
+        if steps == self.T:
+            self.sums[again].add_(each)
+        else:  # of what knows no time, there is nothing at any step
+            self.sums[again, ..., -1:].add_(each[..., -1:])
+        self.numbers[again].add_(numbers)
+        self.samples[again].add_(samples)
 
-def _added(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the sums over samples, at every step and over all [K, 4, T + 1], of parts [K, T, samples, 4]."""
-    added = sum(part[..., :3] for part in parts)
-    added = torch.cat([added, added.sum(1, keepdim=True)], 1)
-    linf = torch.stack([part[..., 3] for part in parts]).amax(0)
-    linf = torch.cat([linf, linf.amax(1, keepdim=True)], 1)
-    zeros, l1, squares = added.unbind(-1)
-    return torch.stack([each.sum(-1) for each in (zeros, l1, squares.sqrt(), linf)], 1)
+    def _plan(self, steps: int, B: int, group) -> tuple[torch.Tensor, ...]:
+        """Return for every tally where its sums are among those of a group (the last are zeros), numbers, samples."""
+        which = torch.full((len(self.tallies),), len(group))
+        numbers, samples = torch.zeros_like(self.numbers[0]), torch.zeros_like(self.samples[0])
+        for i, (parts, rows) in enumerate(group):
+            which[rows], samples[rows] = i, float(B)
+            number = B * sum(part.numbers for part in parts)
+            if steps == self.T:
+                numbers[rows, :-1] = float(number)
+            numbers[rows, -1] = float(number * steps)
+        return which.to(self.sums.device), numbers, samples

@@ -15,8 +15,9 @@ from torch import nn
 
 from ..nn import IFNode, Junction, PhaseEncoder, in_force
 from ..nn.in_force import LayerCounts
+from ..nn.layers import hooks_on
 from ..ops.attack_step import default_batch_axis
-from .tally import Tally, settle
+from .tally import Book, Seen, Tally
 
 NETWORK = "network"  # the row whose input is x and whose output are the logits
 _SCALE = (
@@ -32,7 +33,6 @@ _PLACES = {  # of LayerCounts, what is at a part's input and output
         "current": (["behind_norm", "residual"], ["behind_norm"]),  # the sum's gradient is that of both summands
     }.items()
 }
-_TOGETHER = 32  # passes whose counts wait to be added: 5 KiB for each of them and side of a layer
 _KINDS = (
     (nn.modules.conv._ConvNd, "convolution"),
     (nn.modules.batchnorm._BatchNorm, "batch norm"),
@@ -50,20 +50,24 @@ _COUNTED = ("convolution", "batch norm", "neuron", "junction", "max pool", "aver
 class Watched:
     """What hooks have seen; made by `watching`.
 
+    Once a pass has been seen, what others like it do in Python changes nothing: all sums are tensors that are added to
+    in place. So passes may be replayed, but for those that look for underflow, which asks for values.
+
     Attributes:
         sides: for each layer, in the order of their calls, the tallies of its input and its output.
         kinds: of the layers.
-        passes: backward passes seen.
-        samples: of all those passes.
         T: time steps; None before the first pass, 1 where the network knows none.
+        may_replay: see nn.in_force.Counting.
     """
 
     def __init__(self, network: nn.Module, underflow: bool, in_kernels: bool):
         self.network, self.underflow, self.in_kernels = network, underflow, in_kernels
+        self.may_replay = in_kernels and not underflow
         self.names = {id(module): name for name, module in leaves(network)}
         self.kinds = {NETWORK: "network"} | {name: kind_of(module) for name, module in leaves(network)}
         self.sides: dict[str, tuple[Tally, Tally]] = {}
-        self.passes = self.samples = 0
+        self.books: list[Book] = []
+        self._passes = torch.zeros(2, dtype=torch.float64)  # and samples of them
         self.T: int | None = None
         self.y: torch.Tensor | None = None
         self._again, self._called, self._x = False, {}, None
@@ -72,6 +76,16 @@ class Watched:
     def labelled(self, y: torch.Tensor) -> None:
         """Tell the labels [B] of the batch that comes next."""
         self.y = y
+
+    @property
+    def passes(self) -> int:
+        """Return how many backward passes were seen."""
+        return round(self._passes[0].item())
+
+    @property
+    def samples(self) -> int:
+        """Return the samples of all passes."""
+        return round(self._passes[1].item())
 
     def hooks(self) -> list:
         """Put hooks on the network and return their handles."""
@@ -84,7 +98,12 @@ class Watched:
                 continue
             handles.append(module.register_forward_hook(self._calling(name)))
             handles.append(module.register_full_backward_hook(self._seeing(name)))
+        self._own = {handle.id for handle in handles}
         return handles
+
+    def listens_alone(self, module: nn.Module) -> bool:
+        """See nn.in_force.Counting."""
+        return all(number in self._own for hooks in hooks_on(module) for number in hooks)
 
     def layer(self, conv, norm, neuron, junction, T: int):
         """See nn.in_force.Counting."""
@@ -127,16 +146,20 @@ class Watched:
         self._T = self._T or T
         return name
 
-    def uncounted(self) -> list[str]:
+    def read(self) -> dict[str, tuple[Seen, Seen]]:
+        """Return what was seen at the input and the output of each layer, in the order of `sides`."""
+        self._settle()
+        seen = iter([one for book in self.books for one in book.read()])
+        return {name: (next(seen), next(seen)) for name in self.sides}
+
+    def uncounted(self, seen: dict[str, tuple[Seen, Seen]]) -> list[str]:
         """Return the layers whose gradients should have been counted in kernels and were not."""
-        counted = {name for name, (_, output) in self.sides.items() if output.samples}
+        counted = {name for name, (_, output) in seen.items() if output.samples}
         return [name for name, _ in leaves(self.network) if self.kinds[name] in _COUNTED and name not in counted]
 
-    def settle(self) -> bool:
-        """Bring all tallies up to date; return whether all numbers were finite."""
-        tallies = [tally for sides in self.sides.values() for tally in sides]
-        settle(tallies)
-        return all(tally.finite for tally in tallies)
+    def _settle(self) -> None:
+        for book in self.books:
+            book.settle()
 
     def forget(self) -> None:
         """Let go of the last pass's tensors."""
@@ -149,7 +172,7 @@ class Watched:
         if not (torch.is_grad_enabled() and x.requires_grad):
             return None
         self._x = x.view_as(x)  # so that the hook goes with this pass
-        self._x.register_hook(lambda grad: self._take(NETWORK, 0, (grad,)))
+        self._x.register_hook(self._finish)
         return (self._x, *inputs[1:])
 
     def _calling(self, name):
@@ -167,10 +190,10 @@ class Watched:
         if self.T not in (None, T):
             raise ValueError(f"x has batches of {self.T} and of {T} time steps, expected the same everywhere.")
         self.T = T
-        exact = not self.in_kernels
-        for name in self._called:
-            if name not in self.sides:
-                self.sides[name] = (Tally(T, exact), Tally(T, exact))
+        new, exact = [name for name in self._called if name not in self.sides], not self.in_kernels
+        if new:
+            self.sides |= {name: (Tally(T, exact), Tally(T, exact)) for name in new}
+            self.books.append(Book([tally for name in new for tally in self.sides[name]], T, logits.device))
         # the hook holds what lies before it in the graph, and nothing that holds the hook: no cycle keeps a batch alive
         inner, values, x = torch.autograd.graph.get_gradient_edge(logits), logits.detach(), self._x
         logits = logits.view_as(logits)
@@ -187,10 +210,13 @@ class Watched:
                 torch.autograd.grad(inner, x, enlarged, retain_graph=True)
             finally:
                 self._again = False
-        if self.passes and self.passes % _TOGETHER == 0:
-            self.settle()
-        self.passes, self.samples = self.passes + 1, self.samples + self._B
+        self._passes.add_(torch.tensor([1, self._B]))
         self._take(NETWORK, 1, (grad,))
+
+    def _finish(self, grad):
+        """See a pass end."""
+        self._take(NETWORK, 0, (grad,))
+        self._settle()
 
     def _seeing(self, name):
         def seen(module, grad_input, grad_output):

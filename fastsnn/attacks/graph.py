@@ -18,6 +18,7 @@ from torch import nn
 
 from ..engine.layer import PreparedLayer
 from ..engine.unchanged import are_unchanged, known
+from ..nn import in_force
 from ..ops import attack_step, layout
 from ..ops.attack_step import default_batch_axis
 from .gradient import InputGradient, check_labels
@@ -58,6 +59,8 @@ def climb(
     if recorder is None or not steps or not is_replayable(gradient, first, recorder.most_samples):
         return first, 0
     if recorder.only_rearranged and not rearranges(gradient):
+        return first, 0
+    if in_force.counting() is not None and not recorder.may_count:
         return first, 0
     recordings = _of_networks.setdefault(gradient.module, _Recordings())
     try:
@@ -100,11 +103,15 @@ class _Recording:
         recorder.warm_up(step)
         self.finite, self.classes = own.finite, own.classes
         self.layers = layers_of(gradient)  # their rearranged weights are read: they stay alive
+        counting = in_force.counting()
+        self.counting = None if counting is None else weakref.ref(counting)
         self.linears = [(weight, known(weight)) for weight, *_ in getattr(self.order, "linears", {}).values()]
         return step
 
     def is_of(self, layers: dict[Hashable, PreparedLayer]) -> bool:
-        """Tell whether the rearranged weights that it reads are those that there are now."""
+        """Tell whether the rearranged weights that it reads are those of now, and whoever counted is still there."""
+        if self.counting is not None and self.counting() is None:
+            return False
         if any(layers.get(name) is not layer for name, layer in self.layers.items()):
             return False
         now, then = zip(*self.linears, strict=True) if self.linears else ((), ())
@@ -167,7 +174,7 @@ class _Recordings:
             self.kept.clear()
             self.met.clear()
             self.traits = traits
-        for key in [key for key in self.kept if key[0] == kind]:
+        for key in [key for key, one in self.kept.items() if key[0] == kind or one.counting is not None]:
             if not self.kept[key].is_of(layers):
                 del self.kept[key]
                 self.met.discard(key)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..nn import RateEncoder, is_watched
+from ..nn import RateEncoder, in_force, is_watched
 from ..nn.norms import uses_batch_statistics
 from ..ops import library
 from ..ops.matrix import Matrix
@@ -41,13 +41,19 @@ def are_independent(network: Callable) -> bool:
     return bool(not library.unavailable() or any(parameter.is_cuda for parameter in network.parameters()))
 
 
-def are_known(network: Callable) -> bool:
-    """Tell whether a network is made of this package's modules and a few of torch's alone, and nobody watches one."""
-    return isinstance(network, nn.Module) and all(map(_is_known, network.modules()))
+def are_known(network: Callable, counting: in_force.Counting | None = None) -> bool:
+    """Tell whether a network is made of this package's modules and a few of torch's alone, and nobody watches one.
+
+    Nobody but `counting`, where passes may be replayed that it saw.
+    """
+    counting = counting if counting is not None and counting.may_replay else None
+    return isinstance(network, nn.Module) and all(_is_known(module, counting) for module in network.modules())
 
 
-def _is_known(module: nn.Module) -> bool:
-    return _is_known_kind(type(module)) and "forward" not in vars(module) and not is_watched(module)
+def _is_known(module: nn.Module, counting: in_force.Counting | None = None) -> bool:
+    if not _is_known_kind(type(module)) or "forward" in vars(module):
+        return False
+    return not is_watched(module) or (counting is not None and counting.listens_alone(module))
 
 
 @functools.cache

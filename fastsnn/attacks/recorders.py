@@ -4,6 +4,7 @@
 
     most_samples: of a batch whose steps are worth recording.
     only_rearranged: whether steps are only worth it whose layers the engine computes.
+    may_count: whether it records what counts gradients meanwhile, see nn.in_force.
     bytes: that the last capture keeps, where they are known, else 0.
 """
 
@@ -25,7 +26,7 @@ class CudaGraph:
     """Records steps on a CUDA device; they work in place and look at no value on the host."""
 
     most_samples = 512  # beyond, a GPU computes longer than the host takes to launch (a guess, not measured)
-    only_rearranged = False
+    only_rearranged, may_count = False, False
     bytes = 0  # torch's pools know
 
     def __init__(self, device: torch.device):
@@ -66,7 +67,7 @@ class CpuTape:
     """
 
     most_samples = 128  # of which 4 % is saved with 64 planes, and a seventh with 16
-    only_rearranged = True
+    only_rearranged, may_count = True, True
 
     def warm_up(self, step: Step) -> None:
         """Run a step, and note what it does."""

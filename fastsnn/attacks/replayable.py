@@ -6,6 +6,7 @@ network or its prepared layers, so that recordings go when it changes. Values th
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from ..engine import Prepared
 from ..engine.layer import PreparedLayer
-from ..nn import IFNode
+from ..nn import IFNode, in_force
 from ..nn.precision import current
 from ..ops import dispatcher, layout
 from ..ops.attack_step import default_batch_axis
@@ -24,7 +25,9 @@ from .independence import are_known
 def is_replayable(gradient: InputGradient, first: torch.Tensor, most_samples: int) -> bool:
     """Tell whether a replay surely does what a call does: in known modules, and nobody listens to the calls."""
     network = gradient.module
-    if not first.numel() or first.shape[default_batch_axis(first)] > most_samples or not are_known(network):
+    if not first.numel() or first.shape[default_batch_axis(first)] > most_samples:
+        return False
+    if not are_known(network, in_force.counting()):
         return False
     if dispatcher.is_needed(first) or torch.is_autocast_enabled(first.device.type) or torch.is_anomaly_enabled():
         return False
@@ -40,7 +43,9 @@ def kind_of(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
     settings = (torch.are_deterministic_algorithms_enabled(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
     products = (cudnn.conv.fp32_precision, matmul.fp32_precision, current())
     neurons = tuple(node.neuron for node in gradient.module.modules() if isinstance(node, IFNode))
+    counting = in_force.counting()
     climbed = gradient.objective, gradient.bn, isinstance(gradient.network, Prepared), neurons
+    climbed = *climbed, None if counting is None else weakref.ref(counting)
     return sizes, first.device, climbed, settings, products
 
 

@@ -41,7 +41,13 @@ class LayerCounts(NamedTuple):
 
 
 class Counting(Protocol):
-    """Who has gradients counted where they are computed: analysis.gradient_sparsity."""
+    """Who has gradients counted where they are computed: analysis.gradient_sparsity.
+
+    Attributes:
+        may_replay: whether a pass may be replayed that was seen once: it then counts as when it was seen.
+    """
+
+    may_replay: bool
 
     def layer(self, conv, norm, neuron, junction, T: int) -> Callable[[LayerCounts], None]:
         """Hear of a spiking layer that an engine computes, with parts of None where it has none.
@@ -51,6 +57,9 @@ class Counting(Protocol):
 
     def around(self, module: nn.Module, x_seq: torch.Tensor, compute: Callable) -> torch.Tensor:
         """Return compute(x_seq), what the module computes, and see the gradients at both."""
+
+    def listens_alone(self, module: nn.Module) -> bool:
+        """Tell whether all hooks on a module are its own."""
 
 
 _compute: ContextVar[Compute | None] = ContextVar("fastsnn_compute", default=None)

@@ -253,10 +253,10 @@ def join(spikes: torch.Tensor, residual: torch.Tensor | None, junction: Junction
 
 def is_watched(module: nn.Module) -> bool:
     """Tell whether somebody has hooks on a layer, which must then be called as such rather than fused."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or any(_EVERY_MODULES_HOOKS)
-    )
+    return any(hooks_on(module))
+
+
+def hooks_on(module: nn.Module) -> tuple[dict[int, object], ...]:
+    """Return the hooks that are called with a module, also those on all modules, by the number of their handle."""
+    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return *own, *_EVERY_MODULES_HOOKS

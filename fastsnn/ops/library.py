@@ -142,6 +142,15 @@ class TallyArguments(ctypes.Structure):
     _fields_ = [("x", c_void_p), ("out", c_void_p), ("rows", c_int64), ("numbers", c_int64)]
 
 
+class TallyAddedArguments(ctypes.Structure):
+    """`struct TallyAdded` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("sums", "out")),
+        *((name, c_int64) for name in ("parts", "places", "steps", "samples")),
+    ]
+
+
 _KERNELS = {
     "integrate_fire_forward": IntegrateFireArguments,
     "integrate_fire_backward": IntegrateFireArguments,
@@ -165,6 +174,7 @@ _KERNELS = {
     "pool_forward": PoolArguments,
     "pool_backward": PoolArguments,
     "tally": TallyArguments,
+    "tally_added": TallyAddedArguments,
 }
 
 

@@ -41,6 +41,26 @@ def count(gradient: torch.Tensor, T: int, B: int, *, exact: bool = False) -> Cou
     return Counts(sums.view(T, B, 4), rows.shape[1])
 
 
+def added(sums: torch.Tensor) -> torch.Tensor:
+    """Return what samples come to at every step and over all, [K + 1, 4, T + 1]: zeros, L1, L2 and Linf; zeros at K.
+
+    Args:
+        sums: [P, K, T, B, 4], as `count` gives them: of P gradients that count as one, in each of K places.
+    """
+    P, K, T, B, _ = sums.shape
+    if sums.is_cpu and not library.unavailable():
+        out = sums.new_empty(K + 1, 4, T + 1)
+        library.run("tally_added", library.TallyAddedArguments(sums.data_ptr(), out.data_ptr(), P, K, T, B))
+        return out
+    together = sums[..., :3].sum(0)
+    together = torch.cat([together, together.sum(1, keepdim=True)], 1)
+    linf = sums[..., 3].amax(0)
+    linf = torch.cat([linf, linf.amax(1, keepdim=True)], 1)
+    zeros, l1, squares = together.unbind(-1)
+    out = torch.stack([each.sum(-1) for each in (zeros, l1, squares.sqrt(), linf)], 1)
+    return torch.cat([out, torch.zeros_like(out[:1])])
+
+
 def _reference(rows: torch.Tensor) -> torch.Tensor:
     l1, l2 = (vector_norm(rows, order, 1, dtype=torch.float64) for order in (1, 2))
     linf = vector_norm(rows, torch.inf, 1, dtype=torch.float64) if rows.shape[1] else torch.zeros_like(l1)

@@ -1,5 +1,7 @@
 """Gradients counted in the engine's kernels against hooks on the plain network."""
 
+import contextlib
+import gc
 from functools import partial
 
 import pytest
@@ -9,6 +11,8 @@ from torch import nn
 import fastsnn
 from fastsnn import attacks
 from fastsnn.analysis import gradient_sparsity
+from fastsnn.attacks import graph
+from fastsnn.ops import tape
 
 from ..attacks.networks import settled
 from ..spikingjelly_networks import batch
@@ -138,6 +142,78 @@ def test_the_engine_counts_with_the_statistics_of_the_batch(build, bn):
         # a mean is taken off there, so that a zero is a matter of rounding
         assert row[3:7] == pytest.approx(other[3:7], abs=1e-3, nan_ok=True), row[:3]
         assert row[7:] == pytest.approx(other[7:], rel=1e-3, nan_ok=True), row[:3]
+
+
+# Recorded steps: replays run no Python, and count all the same
+
+
+@pytest.fixture
+def plays(monkeypatch):
+    """Return the list that grows with every replay of a step."""
+    seen, play = [], tape.Tape.play
+    monkeypatch.setattr(tape.Tape, "play", lambda self: (seen.append(self), play(self)))
+    return seen
+
+
+def counted(net, parts, graph="auto", **how):
+    how = {"eps": 0.1, "alpha": 0.05, "steps": 4, "random_start": False, "graph": graph} | how
+    attack = partial(attacks.pgd, net, **how)
+    return gradient_sparsity(net, parts, attack=attack, engine="auto", underflow=False, per_step=True)
+
+
+def in_parts(*samples):
+    """Return batches of so many samples, different ones."""
+    return [batch(T, B=number, seed=seed) for seed, number in enumerate(samples)]
+
+
+@pytest.mark.parametrize("bn", ["frozen", "batch", "drift"])
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_replayed_steps_are_counted_as_if_they_were_computed(plays, pool, bn):
+    net, parts = settled(pool=pool, width=4), in_parts(3, 3, 3, 2, 3)
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    expected = counted(net, parts, graph=None, bn=bn)
+    assert not plays
+    net.load_state_dict(state)
+    found = counted(net, parts, bn=bn)
+    assert [tuple(map(repr, row)) for row in found] == [tuple(map(repr, row)) for row in expected]
+    assert (found.samples, found.passes) == (expected.samples, expected.passes) == (4 * 14, 4 * 5)
+    assert len(plays) == 2 + 4 + 4, "the second batch of three is recorded, others of that size are replayed"
+
+
+def test_attacks_that_are_counted_and_others_do_not_share_recordings(plays):
+    net, parts = settled(width=4), in_parts(2, 2, 2, 2)
+    attack = attacks.PGD(net, eps=0.1, alpha=0.05, steps=4, random_start=False)
+    for x, y in parts:
+        attack(x, y)
+    expected = counted(net, parts, graph=None)
+    plays.clear()
+    for _ in range(2):
+        assert list(counted(net, parts)) == list(expected)
+    assert len({id(one) for one in plays}) == 2, "each call counts for itself"
+    (recording,) = {one for one in graph._of_networks[net].kept.values() if one.counting is None}
+    attack(*parts[0])
+    assert plays[-1] == recording.replay.__self__
+    gc.collect()
+    attack(*parts[0])
+    assert all(one.counting is None for one in graph._of_networks[net].kept.values()), "who counted has gone"
+
+
+def test_others_who_watch_a_layer_or_all_see_every_step(plays):
+    net, parts, seen = settled(width=4), in_parts(2, 2, 2), []
+    for register in (net.fc.register_forward_hook, nn.modules.module.register_module_forward_pre_hook):
+        handle = register(lambda *_: seen.append(1))
+        seen.clear()
+        with contextlib.suppress(ValueError):  # layers that are watched are not counted in kernels
+            counted(net, parts)
+        handle.remove()
+        assert len(seen) >= 3 * 4 and not plays
+
+
+def test_passes_that_look_for_underflow_are_not_replayed(plays):
+    net, parts = settled(width=4), in_parts(2, 2, 2)
+    attack = attacks.PGD(net, eps=0.1, alpha=0.05, steps=4, random_start=False)
+    found = gradient_sparsity(net, parts, attack=attack, engine="auto")
+    assert not plays and found.passes == 3 * 4
 
 
 def test_underflow_is_told_in_kernels_too():

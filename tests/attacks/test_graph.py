@@ -28,7 +28,7 @@ HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 4}
 class Again:
     """Replays a step by doing it again, and counts."""
 
-    most_samples, only_rearranged, bytes = 512, False, 0
+    most_samples, only_rearranged, may_count, bytes = 512, False, False, 0
 
     def __init__(self):
         self.warmed = self.captured = self.replayed = 0

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from fastsnn.nn.layers import channels_last
+from fastsnn.ops import library
 from fastsnn.ops.integrate_fire import Neuron, backward, backward_counted
-from fastsnn.ops.tally import count
+from fastsnn.ops.tally import added, count
 
 T, B = 3, 2
 
@@ -103,3 +104,30 @@ def test_no_number_of_threads_changes_a_sum():
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("by", ["kernel", "torch"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 3, 4, 5), (1, 70, 10, 16), (3, 2, 1, 7), (1, 4, 3, 0)], ids=str)
+def test_sums_of_samples_are_added_up_at_every_step_and_over_all(instruction_set, monkeypatch, by, sizes):
+    if by == "torch":
+        monkeypatch.setattr(library, "unavailable", lambda: "not here")
+    _, K, steps, samples = sizes
+    sums = torch.rand(*sizes, 4, dtype=torch.float64)
+    if samples > 1:
+        sums[0, -1, 0, 1, 1:] = torch.nan
+    found = added(sums)
+    assert found.shape == (K + 1, 4, steps + 1) and not found[-1].any()
+    for k in range(K):
+        for t in range(steps + 1):
+            those = sums[:, k, t] if t < steps else sums[:, k].flatten(0, 1)  # [gradients of a sample, samples, 4]
+            zeros, l1, squares, _ = those.sum(0).unbind(-1)
+            linf = those[..., 3].amax(0) if samples else zeros
+            expected = torch.stack([zeros.sum(), l1.sum(), squares.sqrt().sum(), linf.sum()])
+            torch.testing.assert_close(found[k, :, t], expected, rtol=1e-12, atol=0, equal_nan=True)
+
+
+def test_an_infinite_sum_stays_one(instruction_set):
+    sums = torch.rand(1, 2, 3, 4, 4, dtype=torch.float64)
+    sums[0, 1, 2, 3] = torch.inf
+    found = added(sums)
+    assert found[1, :, 2:].isinf().all() and found[1, :, :2].isfinite().all() and found[0].isfinite().all()
