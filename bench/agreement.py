@@ -103,11 +103,18 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _apart(row: dict, kind: str) -> tuple[float, float]:
-    """Return the mean difference to "reference", run by run, and its standard error (NaN of one run)."""
+def apart(row: dict, kind: str, networks: int) -> tuple[float, float]:
+    """Return the mean difference to "reference", run by run, and its standard error (NaN of one run).
+
+    Starts of one network are not independent: the error is that of the networks' means. Of one network alone it is that
+    of its starts.
+    """
     differences = [one - other for one, other in zip(row[kind], row["reference"], strict=True)]
-    n, middle = len(differences), mean(differences)
-    error = math.sqrt(sum((d - middle) ** 2 for d in differences) / (n - 1) / n) if n > 1 else math.nan
+    starts, middle = len(differences) // networks, mean(differences)
+    means = [mean(differences[i : i + starts]) for i in range(0, len(differences), starts)]
+    each = means if networks > 1 else differences
+    n = len(each)
+    error = math.sqrt(sum((one - middle) ** 2 for one in each) / (n - 1) / n) if n > 1 else math.nan
     return middle, error
 
 
@@ -156,16 +163,21 @@ def main(arguments: list[str] | None = None) -> None:
     head = "".join(f"{kind:>20}" for kind in PRECISIONS[1:])
     print(f"{'network':<18} {'attack':<7}{'eps':>4} {'reference':>10}{head}{'runs: least, most':>21}")
     for row in cells:
-        means = [(mean(row[kind]), *_apart(row, kind)) for kind in PRECISIONS[1:]]
-        values = "".join(f"{value:>9.2f}{apart:>+6.2f} +-{error:.2f}" for value, apart, error in means)
+        means = [(mean(row[kind]), *apart(row, kind, len(options.seeds))) for kind in PRECISIONS[1:]]
+        values = "".join(f"{value:>9.2f}{away:>+6.2f} {_plus_minus(error):<7}" for value, away, error in means)
         span = f"{min(row['reference']):>13.2f} {max(row['reference']):>7.2f}"
         print(f"{_name(row):<18} {row['attack']:<7}{row['eps_255']:>4g} {mean(row['reference']):>10.2f}{values}{span}")
     for kind in PRECISIONS[1:]:
-        furthest = max((_apart(row, kind) for row in cells), key=lambda found: abs(found[0]))
-        print(f"furthest {kind} is from reference: {furthest[0]:+.2f} +- {furthest[1]:.2f} points")
+        away, error = max((apart(row, kind, len(options.seeds)) for row in cells), key=lambda found: abs(found[0]))
+        print(f"furthest {kind} is from reference: {away:+.2f} {_plus_minus(error)}".rstrip() + " points")
     if options.json:
         about = {"machine": describe(), "versions": versions(), "rows": layers + cells}
         options.json.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def _plus_minus(error: float) -> str:
+    """Return an error for a table; nothing of a single run, which has none."""
+    return "" if math.isnan(error) else f"+-{error:.2f}"
 
 
 def _name(row: dict) -> str:

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -23,3 +24,11 @@ def test_it_trains_attacks_and_compares_in_every_precision(tmp_path, monkeypatch
     unattacked = [row for row in accuracies if row["eps_255"] == 0]
     assert all(len({*row[kind]}) == 1 for row in unattacked for kind in agreement.PRECISIONS)
     assert "furthest fp32 is from reference: " in capsys.readouterr().out
+
+
+def test_the_error_of_a_mean_is_that_of_its_networks_and_of_one_network_that_of_its_starts():
+    row = {"reference": [0.0] * 6, "fast": [1.0, 1.0, 1.0, 3.0, 3.0, 3.0]}
+    assert agreement.apart(row, "fast", networks=2) == (2.0, 1.0)
+    assert agreement.apart(row, "fast", networks=1) == (2.0, (1.2 / 6) ** 0.5)
+    middle, error = agreement.apart({"reference": [1.0], "fast": [0.5]}, "fast", networks=1)
+    assert middle == -0.5 and math.isnan(error)
