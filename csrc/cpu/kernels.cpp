@@ -24,7 +24,7 @@ struct Kernels {
 };
 
 namespace baseline {
-constexpr int ROWS = 2, WIDE = 1;
+constexpr int ROWS = 2, WIDE = 1, NATIVE = 16;
 #define FASTSNN_AVX512 0
 #define FASTSNN_BF16 0
 #include "all.inl"
@@ -35,7 +35,7 @@ constexpr int ROWS = 2, WIDE = 1;
 #if FASTSNN_X86
 FASTSNN_TARGET_AVX2
 namespace avx2 {
-constexpr int ROWS = 6, WIDE = 2;
+constexpr int ROWS = 6, WIDE = 2, NATIVE = 32;
 #define FASTSNN_AVX512 0
 #define FASTSNN_BF16 0
 #include "all.inl"
@@ -46,7 +46,7 @@ FASTSNN_TARGET_END
 
 FASTSNN_TARGET_AVX512
 namespace avx512 {
-constexpr int ROWS = 14, WIDE = 4;
+constexpr int ROWS = 14, WIDE = 4, NATIVE = 64;
 #define FASTSNN_AVX512 1
 #define FASTSNN_BF16 0
 #include "all.inl"
@@ -57,7 +57,7 @@ FASTSNN_TARGET_END
 
 FASTSNN_TARGET_AVX512_BF16
 namespace avx512_bf16 {
-constexpr int ROWS = 14, WIDE = 4;
+constexpr int ROWS = 14, WIDE = 4, NATIVE = 64;
 #define FASTSNN_AVX512 1
 #define FASTSNN_BF16 1
 #include "all.inl"
