@@ -122,6 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser("python -m bench.agreement", description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["sew_resnet18", "sew_resnet50"])
+    parser.add_argument("--pools", nargs="+", default=["max", "avg"])
     parser.add_argument("--width", type=int, default=16, help="planes of the networks' stem")
     parser.add_argument("--epochs", type=int, default=plan.Settings.epochs, help="of training")
     parser.add_argument("--images", type=int, default=None, help="test images, from the first; default all 360")
@@ -132,6 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = plan.Settings(
         seeds=tuple(options.seeds),
         models=tuple(options.models),
+        pools=tuple(options.pools),
         width=options.width,
         epochs=options.epochs,
         images=options.images,
