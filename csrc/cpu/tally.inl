@@ -1,7 +1,7 @@
 // What gradient sparsity counts of rows: zeros, L1, squared L2 and Linf. Specification: fastsnn/ops/tally.py.
 //
-// A row is one sum in one order, whoever computes it: 16 sums side by side, in float32 over at most CHUNK_TALLIED
-// numbers (an error of 1e-7), then 8 in float64. Where a row's largest number says that float32 may not hold its squares,
+// A row is one sum in an order that no number of threads changes: 16 sums side by side, in float32 over at most
+// CHUNK_TALLIED numbers (an error of 1e-7), then 8 in float64. Where a row's largest number says that float32 may not hold its squares,
 // squares that are float64 all the way take their place: they are added up only where `exact` asks for them.
 
 constexpr int64_t TALLIED = 4;  // sums of each row, in the order above

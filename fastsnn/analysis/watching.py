@@ -67,7 +67,8 @@ class Watched:
         self.kinds = {NETWORK: "network"} | {name: kind_of(module) for name, module in leaves(network)}
         self.sides: dict[str, tuple[Tally, Tally]] = {}
         self.books: list[Book] = []
-        self._passes = torch.zeros(2, dtype=torch.float64)  # and samples of them
+        with torch.inference_mode(False):  # whose tensors could not be added to in a pass
+            self._passes = torch.zeros(2, dtype=torch.float64)  # and samples of them
         self.T: int | None = None
         self.y: torch.Tensor | None = None
         self._again, self._called, self._x = False, {}, None

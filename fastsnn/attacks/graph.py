@@ -10,6 +10,7 @@ nothing. The last step is replayed for its gradient alone, as its rounding diffe
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Hashable
 
@@ -63,12 +64,16 @@ def climb(
     if in_force.counting() is not None and not recorder.may_count:
         return first, 0
     recordings = _of_networks.setdefault(gradient.module, _Recordings())
+    if not recordings.in_use.acquire(blocking=False):  # another thread attacks the same network, in their memory
+        return first, 0
     try:
         with gradient.order:  # that of this attack, also around replays
             return recordings.climb(gradient, (first, origin, y, eps, alpha), steps, recorder)
     except torch.OutOfMemoryError:
         recordings.kept.clear()  # whoever tries again with less may need what they hold
         raise
+    finally:
+        recordings.in_use.release()
 
 
 class _Recording:
@@ -122,9 +127,11 @@ class _Recordings:
     """The recordings of one network by kind and number of samples, the least recently used first."""
 
     def __init__(self):
+        self.in_use = threading.Lock()
         self.kept: dict[tuple, _Recording] = {}
-        self.met: set[tuple] = set()
-        self.traits, self.failed = None, False
+        self.met: dict[tuple, weakref.ref | None] = {}  # who counted then, if anybody
+        self.failed: set[tuple | None] = set()  # kinds, or None: all
+        self.traits = None
 
     def climb(self, gradient, attack, steps, recorder) -> tuple[torch.Tensor, int]:
         """See the function `climb`."""
@@ -136,7 +143,7 @@ class _Recordings:
             if gradient.finite is None:  # else they have been looked at
                 check_labels(attack[2], recording.classes)
             recording.load(attack)
-        elif self.failed or steps < FEWEST or not self._is_met(gradient, key):
+        elif self.failed & {key[0], None} or steps < FEWEST or not self._is_met(gradient, key):
             return first, 0
         else:
             while len(self.kept) >= KEPT:  # first: recording needs memory
@@ -146,10 +153,10 @@ class _Recordings:
             try:
                 recording.replay = recorder.capture(step)
             except RuntimeError as error:  # torch raises it for all that a capture refuses, and for memory
-                self.failed = True  # for good: torch keeps the memory of captures that fail
-                log.warning(
-                    "fastsnn attacks %s without recorded steps: %s", type(gradient.module).__name__, _reason(error)
-                )
+                if not self.failed:
+                    name = type(gradient.module).__name__
+                    log.warning("fastsnn attacks %s without recorded steps: %s", name, _reason(error))
+                self.failed.add(None if recorder.fails_for_good else key[0])
                 gradient.take(recording.finite)
                 return recording.statics[0], done
             recording.bytes = recorder.bytes
@@ -177,7 +184,8 @@ class _Recordings:
         for key in [key for key, one in self.kept.items() if key[0] == kind or one.counting is not None]:
             if not self.kept[key].is_of(layers):
                 del self.kept[key]
-                self.met.discard(key)
+                self.met.pop(key, None)
+        self.met = {key: counting for key, counting in self.met.items() if counting is None or counting() is not None}
         most = 2 * samples if gradient.independent else samples
         key = min((key for key in self.kept if key[0] == kind and samples <= key[1] <= most), default=None)
         if key is not None:
@@ -191,7 +199,8 @@ class _Recordings:
         """
         if key in self.met and (layers_of(gradient) or not rearranges(gradient)):
             return True
-        self.met.add(key)
+        counting = in_force.counting()
+        self.met[key] = None if counting is None else weakref.ref(counting)
         return False
 
 

@@ -5,6 +5,7 @@
     most_samples: of a batch whose steps are worth recording.
     only_rearranged: whether steps are only worth it whose layers the engine computes.
     may_count: whether it records what counts gradients meanwhile, see nn.in_force.
+    fails_for_good: whether one step that cannot be recorded is the last that is tried on a network.
     bytes: that the last capture keeps, where they are known, else 0.
 """
 
@@ -27,6 +28,7 @@ class CudaGraph:
 
     most_samples = 512  # beyond, a GPU computes longer than the host takes to launch (a guess, not measured)
     only_rearranged, may_count = False, False
+    fails_for_good = True  # torch keeps the memory of captures that fail
     bytes = 0  # torch's pools know
 
     def __init__(self, device: torch.device):
@@ -68,6 +70,7 @@ class CpuTape:
 
     most_samples = 128  # of which 4 % is saved with 64 planes, and a seventh with 16
     only_rearranged, may_count = True, True
+    fails_for_good = False
 
     def warm_up(self, step: Step) -> None:
         """Run a step, and note what it does."""

@@ -14,9 +14,9 @@ from torch import nn
 
 from ..engine import Prepared
 from ..engine.layer import PreparedLayer
-from ..nn import IFNode, in_force
+from ..nn import IFNode, LearnedNode, in_force
 from ..nn.precision import current
-from ..ops import dispatcher, layout
+from ..ops import dispatcher, layout, library
 from ..ops.attack_step import default_batch_axis
 from .gradient import InputGradient
 from .independence import are_known
@@ -29,6 +29,8 @@ def is_replayable(gradient: InputGradient, first: torch.Tensor, most_samples: in
         return False
     if not are_known(network, in_force.counting()):
         return False
+    if torch._C._len_torch_function_stack() or (first.is_cpu and _reads_values(network)):
+        return False  # who overrides torch's functions would not be asked; a tape sees no value
     if dispatcher.is_needed(first) or torch.is_autocast_enabled(first.device.type) or torch.is_anomaly_enabled():
         return False
     # a cumulative average asks on the host how many batches there were
@@ -36,12 +38,16 @@ def is_replayable(gradient: InputGradient, first: torch.Tensor, most_samples: in
     return gradient.bn == "frozen" or all(norm.momentum is not None for norm in norms)
 
 
+def _reads_values(network: nn.Module) -> bool:
+    return any(isinstance(module, LearnedNode) for module in network.modules())
+
+
 def kind_of(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
     """Return what tells recordings apart beside the number of samples; all inputs are float32."""
     sizes = (axis, *first.shape[:axis], *first.shape[axis + 1 :], layout.is_channels_last(first))
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     settings = (torch.are_deterministic_algorithms_enabled(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
-    products = (cudnn.conv.fp32_precision, matmul.fp32_precision, current())
+    products = (cudnn.conv.fp32_precision, matmul.fp32_precision, current(), library.has_bf16())
     neurons = tuple(node.neuron for node in gradient.module.modules() if isinstance(node, IFNode))
     counting = in_force.counting()
     climbed = gradient.objective, gradient.bn, isinstance(gradient.network, Prepared), neurons

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import torch
 
+from . import library
+
 STORAGE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -65,8 +67,8 @@ def tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...] = STORAGE_D
 
 
 def unit_interval(name: str, value: torch.Tensor) -> torch.Tensor:
-    """Return `value` if its numbers are in [0, 1]; while a GPU's work is captured, they cannot be looked at."""
-    capturing = value.is_cuda and torch.cuda.is_current_stream_capturing()
+    """Return `value` if its numbers are in [0, 1]; while a step is recorded, they cannot be looked at."""
+    capturing = library.is_heard() or (value.is_cuda and torch.cuda.is_current_stream_capturing())
     if value.numel() and not capturing and not bool(((value >= 0) & (value <= 1)).all()):
         low, high = value.min().item(), value.max().item()
         raise ValueError(f"{name} has values from {low:g} to {high:g}, expected floats in [0, 1] or uint8 pixels.")

@@ -51,9 +51,9 @@ class Tape:
 def record(step: Callable[[], None]) -> Tape:
     """Run a step once and return its tape.
 
-    A tape sees no value: a step that asks for one, or that draws random numbers, has a tape that is refused. Tensors
-    that kernels read and that were there before the step are the caller's to keep alive; those of torch's operators are
-    kept by the tape.
+    A tape sees no value: a step that asks an operator for one, or that draws random numbers, has a tape that is refused
+    (what `tolist`, `numpy` and `data_ptr` give away is not noticed). Tensors that kernels read and that were there
+    before the step are the caller's to keep alive; those of torch's operators are kept by the tape.
     """
     recorder = _Recorder()
     # else what the recorder notes would lie between the step's tensors, and holes be left that nothing fits
@@ -84,7 +84,7 @@ class _View(NamedTuple):
         storage, first = self.block.storage, 0
         if storage is None:
             storage, first = arena, self.block.offset // self.dtype.itemsize
-        return torch.empty(0, dtype=self.dtype).set_(storage, first + self.offset, self.size, self.stride)
+        return torch.empty(0, dtype=self.dtype, device="cpu").set_(storage, first + self.offset, self.size, self.stride)
 
 
 class _Recorder(TorchDispatchMode):
@@ -106,8 +106,10 @@ class _Recorder(TorchDispatchMode):
         inputs = tree_map_only(torch.Tensor, self._noted, (args, kwargs or {}))
         given = {tensor.untyped_storage()._cdata for tensor in tree_leaves((args, kwargs)) if _is_tensor(tensor)}
         self.inside = True
-        out = func(*args, **(kwargs or {}))
-        self.inside = False
+        try:
+            out = func(*args, **(kwargs or {}))
+        finally:
+            self.inside = False
         name, outputs = func._schema.name.partition("::")[2], []
         for tensor in tree_leaves(out):
             if not _is_tensor(tensor):
@@ -120,7 +122,7 @@ class _Recorder(TorchDispatchMode):
                 outputs.append(None)  # a view of an input, or the input itself
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = self.refused or f"{name} draws random numbers"
-        if name in _REPLACES_MEMORY:
+        if name in _REPLACES_MEMORY or (name in _RESHAPES and _is_tensor(inputs[0][0])):
             self.refused = self.refused or f"{name} changes where a tensor lies"
         new = any(view is not None for view in outputs)
         if name in _ALLOCATES | _RESHAPES or not (new or func._schema.is_mutable):
@@ -145,7 +147,10 @@ class _Recorder(TorchDispatchMode):
             block.died = len(self.events)
             block.storage = torch.UntypedStorage._new_with_weak_ptr(block.alive.cdata)
         size = 0 if self.refused else _place([block for block in self.blocks if block.storage is None])
-        arena = torch.empty(size, dtype=torch.uint8).untyped_storage()
+        try:
+            arena = torch.empty(size, dtype=torch.uint8, device="cpu").untyped_storage()
+        except RuntimeError as error:  # no memory: whoever recorded goes on without
+            self.refused, size, arena = str(error), 0, None
         calls = [] if self.refused else [call for event in self.events if (call := event(arena)) is not None]
         return Tape(self.refused, calls, size, (arena, [block.storage for block in self.live.values()]))
 

@@ -198,6 +198,24 @@ def test_attacks_that_are_counted_and_others_do_not_share_recordings(plays):
     assert all(one.counting is None for one in graph._of_networks[net].kept.values()), "who counted has gone"
 
 
+def test_who_counted_is_forgotten(plays):
+    net, parts = settled(width=4), in_parts(2)
+    for _ in range(3):
+        counted(net, parts)
+    gc.collect()
+    counted(net, parts)
+    assert len(graph._of_networks[net].met) == 1
+
+
+@pytest.mark.parametrize("engine", [None, "auto"])
+@pytest.mark.parametrize("underflow", [True, False])
+def test_it_counts_inside_inference_mode_as_well(engine, underflow):
+    net, (x, y) = settled(width=4), batch(T, B)
+    expected = gradient_sparsity(net, x, y, engine=engine, underflow=underflow)
+    with torch.inference_mode():
+        assert list(gradient_sparsity(net, x, y, engine=engine, underflow=underflow)) == list(expected)
+
+
 def test_others_who_watch_a_layer_or_all_see_every_step(plays):
     net, parts, seen = settled(width=4), in_parts(2, 2, 2), []
     for register in (net.fc.register_forward_hook, nn.modules.module.register_module_forward_pre_hook):

@@ -9,15 +9,18 @@ import copy
 import gc
 import logging
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastsnn
 from fastsnn.attacks import PGD, fgsm, graph, mim, pgd
 from fastsnn.attacks.recorders import CpuTape
 from fastsnn.engine import batch_size, prepare
+from fastsnn.ops import tape
 
 from ..spikingjelly_networks import batch
 from .networks import settled
@@ -28,7 +31,7 @@ HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 4}
 class Again:
     """Replays a step by doing it again, and counts."""
 
-    most_samples, only_rearranged, may_count, bytes = 512, False, False, 0
+    most_samples, only_rearranged, may_count, fails_for_good, bytes = 512, False, False, True, 0
 
     def __init__(self):
         self.warmed = self.captured = self.replayed = 0
@@ -350,6 +353,48 @@ def test_large_batches_and_other_modes_of_torch_run_as_they_are(recorded, record
     assert recorder.counts() == (1, 2)
 
 
+class Negated(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        return -out if func is torch.nn.functional.cross_entropy else out
+
+
+@pytest.mark.parametrize("mode", [Negated(), torch.device("meta")], ids=["a mode", "a default device"])
+def test_who_overrides_torch_s_functions_is_asked_in_every_step(recorded, recorder, mode):
+    x, y = batch(B=4)
+    origin = torch.rand_like(x)
+    generator = torch.Generator().manual_seed(0)
+    with mode:
+        for _ in range(3):
+            found = pgd(recorded, origin, y, random_start=False, generator=generator, **HOW)
+        expected = pgd(recorded, origin, y, random_start=False, generator=generator, graph=None, **HOW)
+    assert torch.equal(found, expected) and recorder.counts() == (1, 2)
+
+
+def test_two_threads_that_attack_one_network_do_not_share_a_recording(recorded):
+    for parameter in recorded.parameters():
+        parameter.requires_grad_(False)
+    attacks = [(*batch(B=4, seed=seed), seed) for seed in range(6)]
+    expected = [attack(recorded, x, y, seed, graph=None) for x, y, seed in attacks]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            found = pool.map(lambda one: attack(recorded, *one), attacks)
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_direct_code_is_recorded_and_learned_neurons_are_not(net, recorder):
+    clf = fastsnn.Classifier(net, fastsnn.nn.DirectEncoder(T=4))
+    images, y = torch.rand(3, 3, 32, 32), torch.arange(3)
+    for _ in range(3):
+        assert_as_without_graphs(clf, images, y)
+    assert recorder.captured == 1
+    learned = copy.deepcopy(net)
+    fastsnn.nn.learn_neurons(learned)
+    for _ in range(3):
+        attack(learned, *batch())
+    assert recorder.captured == 1
+
+
 def test_an_unknown_choice_is_refused_by_name(net):
     with pytest.raises(ValueError, match="graph is 'always', expected one of 'auto'"):
         attack(net, *batch(), graph="always")
@@ -560,7 +605,7 @@ def test_too_little_memory_drops_what_is_kept_and_halves_the_copies(net, recorde
 
     recordings = graph._of_networks[net]
     ((kind, _),) = recordings.kept
-    recordings.met.add((kind, 8))
+    recordings.met[kind, 8] = None
     monkeypatch.setattr(type(net), "forward_sequence", small)
     for _ in range(3):
         results = attack(net, x, y, eps=eps)
@@ -592,6 +637,21 @@ def test_a_failing_capture_goes_on_step_by_step_and_says_so_once(net, monkeypatc
     assert recorder.captured == 1
     expected = "fastsnn attacks SEWResNet without recorded steps: operation not permitted when stream is capturing"
     assert [record.getMessage() for record in caplog.records if record.name == "fastsnn"] == [expected]
+
+
+def test_a_tape_that_is_refused_stands_for_its_kind_alone(net, monkeypatch, caplog):
+    recorder = Counted()
+    recorder.fails_for_good = False
+    monkeypatch.setattr(graph, "recorder_on", lambda device: recorder)
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "fastsnn"):
+        patch.setattr(tape, "_place", lambda blocks: 2**60)
+        for _ in range(3):
+            assert_as_without_graphs(net, *batch(B=4), bn="batch")
+    assert recorder.captured == 0 and len([record for record in caplog.records if record.name == "fastsnn"]) == 1
+    for _ in range(3):
+        assert_as_without_graphs(net, *batch(B=4))
+        assert_as_without_graphs(net, *batch(B=4), bn="batch")
+    assert recorder.captured == 1
 
 
 def test_labels_are_looked_at_before_a_replay(recorded, recorder):

@@ -214,6 +214,7 @@ def changes_memory(x):
         (lambda x: torch.rand(3) + x[0], "rand draws random numbers"),
         (lambda x: F.dropout(x), "draws random numbers"),
         (changes_memory, "resize_ changes where a tensor lies"),
+        (lambda x: x.view(3, 2).t_().sum(0), "t_ changes where a tensor lies"),
     ],
 )
 def test_a_step_that_cannot_be_played_runs_and_is_refused(step, reason):
