@@ -77,12 +77,12 @@ class Book:
         sums: float64 [2, tallies, 4, T + 1]: of passes as they are, and of those in which nothing underflows; zeros,
             and L1, L2 and Linf of every sample, added up; at each step and over all.
         numbers: float64 [2, tallies, T + 1]: how many numbers these were of.
-        samples: float64 [2, tallies]: and of how many samples.
+        samples: float64 [tallies]: and of how many samples, in passes as they are.
     """
 
     def __init__(self, tallies: Sequence[Tally], T: int, device: torch.device):
         self.tallies, self.T = tallies, T
-        shapes = (2, len(tallies), 4, T + 1), (2, len(tallies), T + 1), (2, len(tallies))
+        shapes = (2, len(tallies), 4, T + 1), (2, len(tallies), T + 1), (len(tallies),)
         self.sums, self.numbers, self.samples = (torch.zeros(s, dtype=torch.float64, device=device) for s in shapes)
         self._plans: dict[Hashable, tuple[torch.Tensor, ...]] = {}
 
@@ -105,17 +105,14 @@ class Book:
 
     def read(self) -> list[Seen]:
         """Return what was seen, for each tally."""
-        sums, numbers, samples = self.sums.tolist(), self.numbers.tolist(), self.samples.tolist()
-        return [
-            Seen(*first, *second, norms, round(seen), math.isfinite(others[-1]))
-            for first, second, norms, seen, others in zip(
-                *(zip((side[0] for side in sums[again]), numbers[again], strict=True) for again in (0, 1)),
-                (side[1:] for side in sums[0]),
-                samples[0],
-                (side[1] for side in sums[1]),
-                strict=True,
-            )
-        ]
+        (sums, retried), (numbers, of_those), samples = self.sums.tolist(), self.numbers.tolist(), self.samples.tolist()
+        found = []
+        for i in range(len(self.tallies)):
+            zeros, *norms = sums[i]
+            structural, l1, *_ = retried[i]
+            counted = zeros, numbers[i], structural, of_those[i]
+            found.append(Seen(*counted, norms, round(samples[i]), math.isfinite(l1[-1])))
+        return found
 
     def _add(self, again: int, group: list[tuple[Sequence[Counts], list[int]]]) -> None:
         firsts = [parts for parts, _ in group]
@@ -132,12 +129,13 @@ class Book:
         else:  # of what knows no time, there is nothing at any step
             self.sums[again, ..., -1:].add_(each[..., -1:])
         self.numbers[again].add_(numbers)
-        self.samples[again].add_(samples)
+        if not again:
+            self.samples.add_(samples)
 
     def _plan(self, steps: int, B: int, group) -> tuple[torch.Tensor, ...]:
         """Return for every tally where its sums are among those of a group (the last are zeros), numbers, samples."""
         which = torch.full((len(self.tallies),), len(group))
-        numbers, samples = torch.zeros_like(self.numbers[0]), torch.zeros_like(self.samples[0])
+        numbers, samples = torch.zeros_like(self.numbers[0]), torch.zeros_like(self.samples)
         for i, (parts, rows) in enumerate(group):
             which[rows], samples[rows] = i, float(B)
             number = B * sum(part.numbers for part in parts)
