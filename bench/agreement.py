@@ -1,6 +1,7 @@
 """How far "fp32" and "fast" agree with "reference" on trained networks: spikes of every layer, accuracy under attack.
 
     python -m bench.agreement [--models sew_resnet18 sew_resnet50] [--seeds 3407] [--starts 5] [--json FILE]
+    python -m bench.agreement --read FILE [FILE ...]
 
 Trains SEW-ResNets (width 16) on the digits as `fastsnn sweep` does, or takes its cached weights, and attacks the test
 images with FGSM and PGD-7 under every precision, from the same random starts, several times. Prints two tables: one
@@ -98,24 +99,64 @@ def accuracies(net, x, y, kind: str, starts: int) -> dict[tuple[str, int], list[
     return {cell: [100 * count / y.numel() for count in counts] for cell, counts in right.items()}
 
 
+def network_rows(net, about: dict, x, y, starts: int) -> list[dict]:
+    """Return what is found of one network: its spikes, then for every attack and eps each precision's accuracies."""
+    cells = {}
+    for kind in PRECISIONS:
+        began = time.perf_counter()
+        for (attack, eps), runs in accuracies(net, x, y, kind, starts).items():
+            cells.setdefault((attack, eps), about | {"attack": attack, "eps_255": eps})[kind] = runs
+        print(f"{', '.join(map(str, about.values()))}, {kind}: {time.perf_counter() - began:.0f} s", flush=True)
+    net.requires_grad_(False)
+    (alone, fp32), (_, fast) = (spikes(net, x[:, :BATCH], kind) for kind in ("fp32", "fast"))
+    return [about | {"layer": alone, "fp32": fp32, "fast": fast}, *cells.values()]
+
+
 def mean(values: list[float]) -> float:
     """Return the mean."""
     return sum(values) / len(values)
 
 
-def apart(row: dict, kind: str, networks: int) -> tuple[float, float]:
-    """Return the mean difference to "reference", run by run, and its standard error (NaN of one run).
+def apart(networks: list[dict], kind: str) -> tuple[float, float]:
+    """Return the mean difference to "reference" of the rows of several networks, and its standard error.
 
     Starts of one network are not independent: the error is that of the networks' means. Of one network alone it is that
-    of its starts.
+    of its starts, and NaN where it has one.
     """
-    differences = [one - other for one, other in zip(row[kind], row["reference"], strict=True)]
-    starts, middle = len(differences) // networks, mean(differences)
-    means = [mean(differences[i : i + starts]) for i in range(0, len(differences), starts)]
-    each = means if networks > 1 else differences
-    n = len(each)
+    runs = [[one - other for one, other in zip(row[kind], row["reference"], strict=True)] for row in networks]
+    means = [mean(differences) for differences in runs]
+    each = means if len(networks) > 1 else runs[0]
+    n, middle = len(each), mean(each)
     error = math.sqrt(sum((one - middle) ** 2 for one in each) / (n - 1) / n) if n > 1 else math.nan
     return middle, error
+
+
+def show(rows: list[dict]) -> None:
+    """Print the tables of all networks' rows."""
+    print("\nShare of layers' outputs that differ from plain modules'")
+    print(f"{'network':<18} {'layer by layer, fp32':>21} {'end to end, fp32':>17} {'end to end, fast':>17}")
+    cells = {}
+    for row in rows:
+        if "attack" in row:
+            cells.setdefault((_name(row), row["attack"], row["eps_255"]), []).append(row)
+        else:
+            print(f"{_name(row):<18} {row['layer']:>21.2e} {row['fp32']:>17.2e} {row['fast']:>17.2e}")
+    print("\nAccuracy (%) under attack, mean over n networks and their starts; distance to reference +- standard error")
+    head = "".join(f"{kind:>20}" for kind in PRECISIONS[1:])
+    print(f"{'network':<18} {'n':>2} {'attack':<5}{'eps':>3} {'reference':>10}{head}{'runs: least, most':>21}")
+    furthest = dict.fromkeys(PRECISIONS[1:], (0.0, math.nan))
+    for (name, attack, eps), group in cells.items():
+        values = ""
+        for kind in furthest:
+            away, error = found = apart(group, kind)
+            furthest[kind] = max(furthest[kind], found, key=lambda one: abs(one[0]))
+            value = mean([mean(row[kind]) for row in group])
+            values += f"{value:>9.2f}{away:>+6.2f} {_plus_minus(error):<7}"
+        runs = [run for row in group for run in row["reference"]]
+        middle, span = mean([mean(row["reference"]) for row in group]), f"{min(runs):>13.2f} {max(runs):>7.2f}"
+        print(f"{name:<18} {len(group):>2} {attack:<5}{eps:>3g} {middle:>10.2f}{values}{span}")
+    for kind, (away, error) in furthest.items():
+        print(f"furthest {kind} is from reference: {away:+.2f} {_plus_minus(error)}".rstrip() + " points")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -129,7 +170,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[3407], help="a network is trained for each")
     parser.add_argument("--starts", type=int, default=5, help="random starts of PGD, whose accuracies are averaged")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers to this file too")
+    parser.add_argument("--read", type=Path, nargs="+", default=None, help="print the tables of these files instead")
     options = parser.parse_args(arguments)
+    if options.read:
+        show([row for file in options.read for row in json.loads(file.read_text())["rows"]])
+        return
     settings = plan.Settings(
         seeds=tuple(options.seeds),
         models=tuple(options.models),
@@ -142,39 +187,15 @@ def main(arguments: list[str] | None = None) -> None:
     train_set, test_set = data.load("digits", "train"), data.load("digits", "test")
     x = phase_encode(test_set.images[: options.images], settings.T, settings.K)
     y = test_set.labels[: options.images]
-    layers, cells = [], {}
+    rows = []
     for network in plan.networks(settings):
         net, _ = networks.trained(settings, network, train_set, torch.device("cpu"), Silent(), retrain=False)
-        about = {"model": network.model, "pool": network.pool}
-        for kind in PRECISIONS:
-            began = time.perf_counter()
-            for (attack, eps), runs in accuracies(net, x, y, kind, options.starts).items():
-                cell = about | {"attack": attack, "eps_255": eps} | {kind: [] for kind in PRECISIONS}
-                cells.setdefault((network.model, network.pool, attack, eps), cell)[kind].extend(runs)
-            print(f"{network}, {kind}: {time.perf_counter() - began:.0f} s", flush=True)
-        net.requires_grad_(False)
-        (alone, fp32), (_, fast) = (spikes(net, x[:, :BATCH], kind) for kind in ("fp32", "fast"))
-        layers.append(about | {"seed": network.seed, "layer": alone, "fp32": fp32, "fast": fast})
-    cells = list(cells.values())
-    print("\nShare of layers' outputs that differ from plain modules'")
-    print(f"{'network':<18} {'layer by layer, fp32':>21} {'end to end, fp32':>17} {'end to end, fast':>17}")
-    for row in layers:
-        print(f"{_name(row):<18} {row['layer']:>21.2e} {row['fp32']:>17.2e} {row['fast']:>17.2e}")
-    runs = f"{len(options.seeds)} networks and {options.starts} random starts (FGSM has one)"
-    print(f"\nAccuracy (%) under attack, mean over {runs}; distance to reference +- its standard error")
-    head = "".join(f"{kind:>20}" for kind in PRECISIONS[1:])
-    print(f"{'network':<18} {'attack':<7}{'eps':>4} {'reference':>10}{head}{'runs: least, most':>21}")
-    for row in cells:
-        means = [(mean(row[kind]), *apart(row, kind, len(options.seeds))) for kind in PRECISIONS[1:]]
-        values = "".join(f"{value:>9.2f}{away:>+6.2f} {_plus_minus(error):<7}" for value, away, error in means)
-        span = f"{min(row['reference']):>13.2f} {max(row['reference']):>7.2f}"
-        print(f"{_name(row):<18} {row['attack']:<7}{row['eps_255']:>4g} {mean(row['reference']):>10.2f}{values}{span}")
-    for kind in PRECISIONS[1:]:
-        away, error = max((apart(row, kind, len(options.seeds)) for row in cells), key=lambda found: abs(found[0]))
-        print(f"furthest {kind} is from reference: {away:+.2f} {_plus_minus(error)}".rstrip() + " points")
-    if options.json:
-        about = {"machine": describe(), "versions": versions(), "rows": layers + cells}
-        options.json.write_text(json.dumps(about, indent=1) + "\n")
+        about = {"model": network.model, "pool": network.pool, "seed": network.seed}
+        rows += network_rows(net, about, x, y, options.starts)
+        if options.json:
+            found = {"epochs": options.epochs, "machine": describe(), "versions": versions(), "rows": rows}
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
+    show(rows)
 
 
 def _plus_minus(error: float) -> str:
