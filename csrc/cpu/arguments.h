@@ -94,12 +94,17 @@ struct Tally {
   int64_t rows, numbers;
 };
 
-// Such sums [parts, places, steps, samples, 4] over parts and samples, with L2 not squared: [places + 1, 4, steps + 1], the
-// last step over all; the last place gets zeros.
+constexpr int64_t MOST_ADDED = 128;
+
+// Adds such sums [steps, samples, 4] up over samples, with L2 not squared, at each step and over all. Those of one place
+// belong to the same samples; what they come to is added to several rows.
 struct TallyAdded {
-  const double* sums;
-  double* out;
-  int64_t parts, places, steps, samples;
+  const double* sums[MOST_ADDED];  // those of a place side by side
+  double* out;           // [rows, 4, all_steps + 1]
+  int64_t* times;        // becomes one more; may be null
+  const int64_t* table;  // of each place, and of their end: the first of its sums, the first of its rows below; then rows
+  int64_t places, steps, samples;
+  int64_t all_steps;     // where `steps` are fewer, they are no time steps: only the last number is added to
 };
 
 }  // namespace fastsnn

@@ -289,41 +289,44 @@ void forward_range(const IntegrateFire& a, int64_t begin, int64_t end) {
 
 constexpr int COUNTED = 3;  // rows of each step, in the order above
 
-// Counts n <= CHUNK_TALLIED numbers of a step's rows, and writes gx where there is a `scale` (else it is not read).
+// Counts n <= CHUNK_TALLIED numbers of a step's rows, and writes gx where there is a scale (else gx is the current).
 // It asks for the next block as well: this arithmetic is where most time is for it (without, counting took twice as long).
-inline void count_rows(const float* __restrict gs, const float* __restrict current, const float* __restrict scale,
-                       float* __restrict gx, const float* next_g, const float* next_x, int64_t n, bool exact,
-                       Sums* sums) {
-  Chunk at_spikes, at_current, at_x;
-  int64_t i = 0;
-  for (; i + SIDES <= n; i += SIDES) {
+inline void count_rows(const float* gs, const float* __restrict current, const float* __restrict scale,
+                       float* __restrict gx, const float* next_g, const float* next_x, int64_t n, bool exact, Sums* sums) {
+  const auto ask = [&](int64_t i) {
     __builtin_prefetch(next_g + i, 0, 2);
     __builtin_prefetch(next_x + i, 0, 2);
     __builtin_prefetch(gx + n + i, 1, 2);
-#pragma GCC unroll 4
+  };
+  Chunk at_spikes, at_current, at_x;
+  if (scale) {
+    const int64_t whole = n / SIDES * SIDES;
+    for (int64_t i = whole; i < n; ++i) gx[i] = current[i] * scale[i];
     for (int k = 0; k < NATIVES; ++k) {
-      const int64_t at = i + k * WIDTH;
-      native g, c, s;
-      load_native(g, gs + at);
-      load_native(c, current + at);
-      at_spikes.add(k, g);
-      at_current.add(k, c);
-      if (!scale) continue;
-      load_native(s, scale + at);
-      c *= s;
-      store_native(gx + at, c);
-      at_x.add(k, c);
+      Lanes spikes, in_front, behind;
+      for (int64_t i = 0; i < whole; i += SIDES) {
+        if (k == 0) ask(i);
+        native g, c, s;
+        load_native(g, gs + i + k * WIDTH);
+        load_native(c, current + i + k * WIDTH);
+        load_native(s, scale + i + k * WIDTH);
+        spikes.add(g);
+        in_front.add(c);
+        c *= s;
+        store_native(gx + i + k * WIDTH, c);
+        behind.add(c);
+      }
+      at_spikes.take(k, spikes, gs + whole, n - whole);
+      at_current.take(k, in_front, current + whole, n - whole);
+      at_x.take(k, behind, gx + whole, n - whole);
     }
-  }
-  if (i < n) {
-    at_spikes.add_last(gs + i, n - i);
-    at_current.add_last(current + i, n - i);
-    if (scale) for (int64_t k = i; k < n; ++k) gx[k] = current[k] * scale[k];
-    if (scale) at_x.add_last(gx + i, n - i);
+    at_x.close(gx, n, exact, sums[2]);
+  } else {
+    at_spikes.count(gs, n, ask);
+    at_current.count(current, n, [](int64_t) {});
   }
   at_spikes.close(gs, n, exact, sums[0]);
   at_current.close(current, n, exact, sums[1]);
-  if (scale) at_x.close(gx, n, exact, sums[2]);
 }
 
 // `sums` [T, COUNTED], where it COUNTS.
@@ -365,8 +368,8 @@ void backward_range(const IntegrateFire& a, int64_t begin, int64_t end, Sums* su
       unfire(gs, h + t * size, carry, next, current, n, a.v_threshold, a.v_reset, a.tau, width, further);
       if (a.charge == INTEGRATE) current = next;
       if (COUNTS) count_rows(gs, current, scaled ? scale : nullptr, reinterpret_cast<float*>(gx),
-                           static_cast<const float*>(a.grad_out) + at + n, static_cast<const float*>(a.x) + at + n, n,
-                           exact, sums + t * COUNTED);
+                             static_cast<const float*>(a.grad_out) + at + n, static_cast<const float*>(a.x) + at + n, n,
+                             exact, sums + t * COUNTED);
       else if (scaled) for (int64_t i = 0; i < n; ++i) store(gx + i, current[i] * scale[i]);
       else if (!is_float) for (int64_t i = 0; i < n; ++i) store(gx + i, current[i]);
       carry = next;

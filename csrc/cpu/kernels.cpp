@@ -243,7 +243,8 @@ FASTSNN_API int32_t fastsnn_tally(fastsnn::Tally* a) {
 }
 
 FASTSNN_API int32_t fastsnn_tally_added(fastsnn::TallyAdded* a) {
-  const int64_t grain = fastsnn::GRAIN / (a->parts * a->steps * a->samples * 4 + 1) + 1;
-  return fastsnn::run(fastsnn::chosen.kernels->tally_added, a->places + 1, grain, a);
+  if (a->times) ++*a->times;
+  const int64_t parts = a->table[2 * a->places], numbers = parts * a->steps * a->samples * 4 / (a->places + 1);
+  return fastsnn::run(fastsnn::chosen.kernels->tally_added, a->places, fastsnn::GRAIN / (numbers + 1) + 1, a);
 }
 }

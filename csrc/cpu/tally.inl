@@ -9,9 +9,10 @@ constexpr int64_t CHUNK_TALLIED = 512;
 constexpr float LEAST = 1e-15f, MOST = 1e15f;
 constexpr int SIDES = 16, HALF = SIDES / 2;
 
-struct alignas(64) Sums {
-  double l1[HALF], squares[HALF], exact_squares[HALF];
-  int32_t linf[HALF], others[HALF];  // bits of floats without a sign, which are ordered as they are; what is not 0
+struct Sums {
+  double l1, squares, exact_squares;
+  int64_t others;  // what is not 0
+  int32_t linf;    // bits of a float without a sign, which are ordered as it is
 };
 
 // What one register holds: the compiler lowers comparisons of wider vectors to scalars.
@@ -25,9 +26,43 @@ inline void store_native(float* p, const native& v) { __builtin_memcpy(p, &v, si
 typedef float half __attribute__((vector_size(HALF * sizeof(float))));
 typedef double exact_half __attribute__((vector_size(HALF * sizeof(double))));
 
-inline void add_exact(const float* x, int64_t n, double* squares) {
-  exact_half sum;
-  __builtin_memcpy(&sum, squares, sizeof sum);
+// What SIDES numbers side by side come to, by quarters (loops over them were compiled to pairs).
+typedef float quarter __attribute__((vector_size(SIDES / 4 * sizeof(float))));
+typedef int32_t quarter_bits __attribute__((vector_size(SIDES / 4 * sizeof(int32_t))));
+
+inline double total(const native* sides) {
+  quarter all[4];
+  __builtin_memcpy(all, sides, sizeof all);
+  const quarter four = (all[0] + all[2]) + (all[1] + all[3]);
+  return double(four[0] + four[2]) + double(four[1] + four[3]);
+}
+
+inline int32_t most_of(const native_bits* sides) {
+  quarter_bits all[4];
+  __builtin_memcpy(all, sides, sizeof all);
+  const quarter_bits a = all[0] > all[1] ? all[0] : all[1], b = all[2] > all[3] ? all[2] : all[3], four = a > b ? a : b;
+  int64_t pairs[2];
+  __builtin_memcpy(pairs, &four, sizeof pairs);
+  const int32_t c = int32_t(pairs[0]), d = int32_t(pairs[0] >> 32), e = int32_t(pairs[1]), f = int32_t(pairs[1] >> 32);
+  const int32_t low = c > d ? c : d, high = e > f ? e : f;
+  return low > high ? low : high;
+}
+
+inline int64_t total_of(const int64_t* number) { return *number; }
+
+// Of numbers from 0 to 2^30 / SIDES.
+inline int64_t total_of(const native_bits* sides) {
+  quarter_bits all[4];
+  __builtin_memcpy(all, sides, sizeof all);
+  const quarter_bits four = (all[0] + all[1]) + (all[2] + all[3]);
+  int64_t pairs[2];
+  __builtin_memcpy(pairs, &four, sizeof pairs);
+  const int64_t two = pairs[0] + pairs[1];
+  return int32_t(two) + (two >> 32);
+}
+
+inline double exact_squares(const float* x, int64_t n) {
+  exact_half sum = {};
   int64_t i = 0;
   for (; i + HALF <= n; i += HALF) {
     half numbers;
@@ -35,79 +70,105 @@ inline void add_exact(const float* x, int64_t n, double* squares) {
     const exact_half number = __builtin_convertvector(numbers, exact_half);
     sum += number * number;
   }
-  __builtin_memcpy(squares, &sum, sizeof sum);
-  for (int k = 0; i < n; ++i, ++k) squares[k] += double(x[i]) * double(x[i]);
+  double squares = 0.0;
+  for (int k = 0; k < HALF; ++k) squares += sum[k];
+  for (; i < n; ++i) squares += double(x[i]) * double(x[i]);
+  return squares;
 }
 
-// Sums of at most CHUNK_TALLIED numbers of a row, in registers.
-struct Chunk {
-  native l1[NATIVES] = {}, squares[NATIVES] = {};
-  native_bits linf[NATIVES] = {}, others[NATIVES] = {};
+// Sums of every SIDES-th few numbers of a row: as many as a register holds. (Arrays of them were kept in memory.)
+struct Lanes {
+  native l1 = {}, squares = {};
+  native_bits linf = {};
+#if FASTSNN_AVX512
+  int64_t others = 0;  // counted beside the vectors, which have enough to do
+#else
+  native_bits others = {};
+#endif
 
-  inline void add(int k, const native& numbers) {
-    const native_bits bits = (native_bits)numbers & 0x7FFFFFFF, one = native_bits{} + 1;
+  inline void add(const native& numbers) {
+    const native_bits bits = (native_bits)numbers & 0x7FFFFFFF;
     const native size = (native)bits;
-    l1[k] += size;
-    squares[k] += size * size;
-    linf[k] = bits > linf[k] ? bits : linf[k];
-    others[k] += one < bits ? one : bits;
-  }
-
-  // Adds n < SIDES numbers.
-  inline void add_last(const float* x, int64_t n) {
-    float last[SIDES] = {};
-    for (int64_t k = 0; k < n; ++k) last[k] = x[k];
-#pragma GCC unroll 4
-    for (int k = 0; k < NATIVES; ++k) {
-      native numbers;
-      load_native(numbers, last + k * WIDTH);
-      add(k, numbers);
-    }
-  }
-
-  // Adds all that was added, the n numbers at x, to the row's.
-  inline void close(const float* x, int64_t n, bool exact, Sums& __restrict sums) const {
-    float size[SIDES], square[SIDES];
-    int32_t bits[SIDES], ones[SIDES];
-    __builtin_memcpy(size, l1, sizeof size);
-    __builtin_memcpy(square, squares, sizeof square);
-    __builtin_memcpy(bits, linf, sizeof bits);
-    __builtin_memcpy(ones, others, sizeof ones);
-    for (int k = 0; k < HALF; ++k) sums.l1[k] += double(size[k]) + double(size[k + HALF]);
-    for (int k = 0; k < HALF; ++k) {
-      const int32_t larger = bits[k] > bits[k + HALF] ? bits[k] : bits[k + HALF];
-      sums.linf[k] = larger > sums.linf[k] ? larger : sums.linf[k];
-    }
-    for (int k = 0; k < HALF; ++k) sums.others[k] += ones[k] + ones[k + HALF];
-    if (exact) add_exact(x, n, sums.exact_squares);
-    for (int k = 0; k < HALF; ++k) sums.squares[k] += double(square[k]) + double(square[k + HALF]);
+    l1 += size;
+    linf = bits > linf ? bits : linf;
+#if FASTSNN_AVX512
+    squares = (native)_mm512_fmadd_ps((__m512)size, (__m512)size, (__m512)squares);
+    others += __builtin_popcount(_mm512_test_epi32_mask((__m512i)bits, (__m512i)bits));
+#else
+    const native_bits one = native_bits{} + 1;
+    squares += size * size;
+    others += one < bits ? one : bits;
+#endif
   }
 };
 
-inline double total(const double* sides) {
-  double pairs[4];
-  for (int k = 0; k < 4; ++k) pairs[k] = sides[k] + sides[k + 4];
-  return (pairs[0] + pairs[2]) + (pairs[1] + pairs[3]);
-}
+// Sums of at most CHUNK_TALLIED numbers of a row.
+struct Chunk {
+  native l1[NATIVES], squares[NATIVES];
+  native_bits linf[NATIVES];
+  decltype(Lanes::others) others[NATIVES];
+
+  // Takes the k-th lanes, after all of their numbers but the row's last n < SIDES at x.
+  inline void take(int k, Lanes& lanes, const float* x, int64_t n) {
+    if (n) {
+      float last[SIDES] = {};
+      for (int64_t i = 0; i < n; ++i) last[i] = x[i];
+      native numbers;
+      load_native(numbers, last + k * WIDTH);
+      lanes.add(numbers);
+    }
+    l1[k] = lanes.l1, squares[k] = lanes.squares, linf[k] = lanes.linf, others[k] = lanes.others;
+  }
+
+  // Takes the n numbers of a row at x; for each SIDES of them it also does `also(i)`.
+  template <class Also>
+  inline void count(const float* x, int64_t n, Also also) {
+    const int64_t whole = n / SIDES * SIDES;
+    for (int k = 0; k < NATIVES; ++k) {
+      Lanes lanes;
+      for (int64_t i = 0; i < whole; i += SIDES) {
+        if (k == 0) also(i);
+        native numbers;
+        load_native(numbers, x + i + k * WIDTH);
+        lanes.add(numbers);
+      }
+      take(k, lanes, x + whole, n - whole);
+    }
+  }
+
+  // Adds all of it, the n numbers at x, to the row's.
+  inline void close(const float* x, int64_t n, bool exact, Sums& __restrict sums) {
+    asm("" : "+m"(*this));  // it is in memory only from here on: loops kept halves there that are asked for below
+    const int32_t most = most_of(linf);
+    sums.l1 += total(l1);
+    sums.squares += total(squares);
+    sums.linf = most > sums.linf ? most : sums.linf;
+    sums.others += total_of(others);
+    if (exact) sums.exact_squares += exact_squares(x, n);
+  }
+};
 
 // Writes a row's sums; returns whether they are right without exact squares.
 inline bool finish(const Sums& sums, int64_t numbers, double* out) {
-  int32_t bits = 0;
-  int64_t others = 0;
-  for (int k = 0; k < HALF; ++k) bits = sums.linf[k] > bits ? sums.linf[k] : bits;
-  for (int k = 0; k < HALF; ++k) others += sums.others[k];
   float linf;  // NaN if there is one: no bits are larger
-  __builtin_memcpy(&linf, &bits, sizeof linf);
+  __builtin_memcpy(&linf, &sums.linf, sizeof linf);
   const bool holds = linf < MOST && (linf > LEAST || linf == 0.0f);
-  out[0] = double(numbers - others), out[1] = total(sums.l1), out[3] = linf;
-  out[2] = total(holds ? sums.squares : sums.exact_squares);
+  out[0] = double(numbers - sums.others), out[1] = sums.l1, out[3] = linf;
+  out[2] = holds ? sums.squares : sums.exact_squares;
   return holds;
 }
 
+// A row's sums side by side.
+typedef double row_sums __attribute__((vector_size(TALLIED * sizeof(double))));
+typedef int64_t row_bits __attribute__((vector_size(TALLIED * sizeof(int64_t))));
+
+inline void load_sums(row_sums& sums, const double* p) { __builtin_memcpy(&sums, p, sizeof sums); }
+
 // Sums of two rows are those of one: of both.
-inline void join(double* sums, const double* others) {
-  for (int i = 0; i < 3; ++i) sums[i] += others[i];
-  sums[3] = others[3] > sums[3] || others[3] != others[3] ? others[3] : sums[3];  // once NaN, it stays so
+inline void join(row_sums& sums, const row_sums& others) {
+  const row_bits is_linf = {0, 0, 0, -1};
+  const row_sums larger = (row_bits)(others > sums) | (row_bits)(others != others) ? others : sums;  // NaN stays
+  sums = is_linf ? larger : sums + others;
 }
 
 void tally(int64_t begin, int64_t end, void* arguments) {
@@ -120,15 +181,7 @@ void tally(int64_t begin, int64_t end, void* arguments) {
         const float* x = a.x + row * a.numbers + first;
         const int64_t rest = a.numbers - first, n = rest < CHUNK_TALLIED ? rest : CHUNK_TALLIED;
         Chunk chunk;
-        int64_t i = 0;
-        for (; i + SIDES <= n; i += SIDES)
-#pragma GCC unroll 4
-          for (int k = 0; k < NATIVES; ++k) {
-            native numbers;
-            load_native(numbers, x + i + k * WIDTH);
-            chunk.add(k, numbers);
-          }
-        if (i < n) chunk.add_last(x + i, n - i);
+        chunk.count(x, n, [](int64_t) {});
         chunk.close(x, n, exact, sums);
       }
       right = finish(sums, a.numbers, a.out + row * TALLIED) || exact;
@@ -138,26 +191,39 @@ void tally(int64_t begin, int64_t end, void* arguments) {
 
 void tally_added(int64_t begin, int64_t end, void* arguments) {
   const auto& a = *static_cast<const TallyAdded*>(arguments);
+  const int64_t steps = a.all_steps + 1, first = a.steps == a.all_steps ? 0 : a.all_steps;
+  const int64_t* rows = a.table + 2 * (a.places + 1);
+  double *here = new double[steps * (TALLIED + 2)], *squares = here + steps * TALLIED, *roots = squares + steps;
   for (int64_t place = begin; place < end; ++place) {
-    double* out = a.out + place * TALLIED * (a.steps + 1);
-    for (int64_t i = 0; i < TALLIED * (a.steps + 1); ++i) out[i] = 0.0;
-    if (place == a.places) continue;
-    const auto add = [&](int64_t step, const double* sample) {
-      out[step] += sample[0];
-      out[a.steps + 1 + step] += sample[1];
-      out[2 * (a.steps + 1) + step] += __builtin_sqrt(sample[2]);
-      out[3 * (a.steps + 1) + step] += sample[3];
+    const int64_t *own = a.table + 2 * place, *next = own + 2;
+    for (int64_t i = 0; i < steps * (TALLIED + 2); ++i) here[i] = 0.0;
+    const auto add = [&](int64_t step, const row_sums& sample) {
+      row_sums sums;
+      load_sums(sums, here + step * TALLIED);
+      sums += sample;
+      __builtin_memcpy(here + step * TALLIED, &sums, sizeof sums);
+      squares[step] = sample[2];
     };
     for (int64_t b = 0; b < a.samples; ++b) {
-      double whole[TALLIED] = {};
+      row_sums whole = {};
       for (int64_t t = 0; t < a.steps; ++t) {
-        double sample[TALLIED] = {};
-        for (int64_t part = 0; part < a.parts; ++part)
-          join(sample, a.sums + (((part * a.places + place) * a.steps + t) * a.samples + b) * TALLIED);
-        add(t, sample);
+        row_sums sample, other;
+        load_sums(sample, a.sums[own[0]] + (t * a.samples + b) * TALLIED);
+        for (int64_t part = own[0] + 1; part < next[0]; ++part) {
+          load_sums(other, a.sums[part] + (t * a.samples + b) * TALLIED);
+          join(sample, other);
+        }
+        if (first == 0) add(t, sample);
         join(whole, sample);
       }
-      add(a.steps, whole);
+      add(a.all_steps, whole);
+      for (int64_t t = first; t < steps; ++t) roots[t] += __builtin_sqrt(squares[t]);  // side by side
+    }
+    for (int64_t row = own[1]; row < next[1]; ++row) {
+      double* out = a.out + rows[row] * TALLIED * steps;
+      for (int i = 0; i < TALLIED; ++i)
+        for (int64_t t = first; t < steps; ++t) out[i * steps + t] += i == 2 ? roots[t] : here[t * TALLIED + i];
     }
   }
+  delete[] here;
 }

@@ -18,7 +18,7 @@ from ..engine import Prepared
 from ..ops import check
 from .table import LayerGradient, Sparsity
 from .tally import Seen
-from .watching import Watched, watching
+from .watching import NETWORK, Watched, watching
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -99,12 +99,12 @@ def gradient_sparsity(
                 on_batch(len(batch_y))
     if batches == 0:
         raise ValueError("x holds no batch, expected at least one.")
-    if watched.passes == 0:
+    seen = watched.read()
+    if not seen or not seen[NETWORK][0].passes:
         raise ValueError(
             "attack made no backward pass through network; expected an attack on this very module, and samples that it "
             "attacks: some leave alone what is wrong without them."
         )
-    seen = watched.read()
     if engine is not None and (uncounted := watched.uncounted(seen)):
         names = ", ".join([*uncounted[:3], *(("...",) if uncounted[3:] else ())])
         raise ValueError(f"network has layers ({names}) that no engine computed and counted; expected engine=None.")
@@ -112,7 +112,8 @@ def gradient_sparsity(
         raise ValueError(
             "gradients grow by more than 2^64 from the logits to a layer; expected less, or underflow=False."
         )
-    return Sparsity(_rows(watched, seen, per_step), watched.samples, watched.passes)
+    whole = seen[NETWORK][0]
+    return Sparsity(_rows(watched, seen, per_step), whole.samples, whole.passes)
 
 
 def _batches(x: torch.Tensor | Iterable[Batch], y: torch.Tensor | None) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ from ..nn import IFNode, Junction, PhaseEncoder, in_force
 from ..nn.in_force import LayerCounts
 from ..nn.layers import hooks_on
 from ..ops.attack_step import default_batch_axis
-from .tally import Book, Seen, Tally
+from .tally import Book, Seen, Tally, Uncounted
 
 NETWORK = "network"  # the row whose input is x and whose output are the logits
 _SCALE = (
@@ -26,7 +26,7 @@ _SCALE = (
 _PLACES = {  # of LayerCounts, what is at a part's input and output
     kind: tuple(tuple(map(LayerCounts._fields.index, side)) for side in sides)
     for kind, sides in {
-        "conv": (["input"], ["product"]),
+        "conv": ([], ["product"]),  # at its input, gradients are counted later: see tally.Uncounted
         "norm": (["product"], ["behind_norm"]),
         "neuron": (["behind_norm"], ["spikes"]),
         "junction": (["spikes", "residual"], ["output"]),
@@ -67,26 +67,15 @@ class Watched:
         self.kinds = {NETWORK: "network"} | {name: kind_of(module) for name, module in leaves(network)}
         self.sides: dict[str, tuple[Tally, Tally]] = {}
         self.books: list[Book] = []
-        with torch.inference_mode(False):  # whose tensors could not be added to in a pass
-            self._passes = torch.zeros(2, dtype=torch.float64)  # and samples of them
         self.T: int | None = None
         self.y: torch.Tensor | None = None
         self._again, self._called, self._x = False, {}, None
+        self._uncounted = Uncounted()
         self._plans: dict[tuple[str, ...], list] = {}  # of layers: tallies, and what of LayerCounts they take
 
     def labelled(self, y: torch.Tensor) -> None:
         """Tell the labels [B] of the batch that comes next."""
         self.y = y
-
-    @property
-    def passes(self) -> int:
-        """Return how many backward passes were seen."""
-        return round(self._passes[0].item())
-
-    @property
-    def samples(self) -> int:
-        """Return the samples of all passes."""
-        return round(self._passes[1].item())
 
     def hooks(self) -> list:
         """Put hooks on the network and return their handles."""
@@ -120,14 +109,15 @@ class Watched:
         places[junction] = _PLACES["current" if charges else "junction"]
         plan = self._plans.setdefault(tuple(names), [])
 
-        def take(counts: LayerCounts) -> None:
+        def take(grad_out: torch.Tensor, counts: LayerCounts, grad_x: torch.Tensor | None) -> None:
             if not plan:  # tallies are made when the first forward pass is over
                 for name, part in zip(names, parts, strict=True):
-                    plan.extend(zip(self.sides[name], places[part], strict=True))
+                    plan.extend((tally, at) for tally, at in zip(self.sides[name], places[part], strict=True) if at)
             for tally, sides in plan:
-                seen = [counts[side] for side in sides]
-                if seen[0] is not None:
-                    tally.waiting[self._again].append(seen)
+                tally.waiting[self._again].append([counts[side] for side in sides])
+            self._uncounted.counted(grad_out, counts.output)
+            if grad_x is not None:
+                self._uncounted.offer(grad_x, self._B, self.sides[names[0]][0], self._again)
 
         return take
 
@@ -159,16 +149,19 @@ class Watched:
         return [name for name, _ in leaves(self.network) if self.kinds[name] in _COUNTED and name not in counted]
 
     def _settle(self) -> None:
+        self._uncounted.settle()
         for book in self.books:
             book.settle()
 
     def forget(self) -> None:
         """Let go of the last pass's tensors."""
         self._x = None
+        self._uncounted.forget()
 
     def _before(self, network, inputs):
         x = inputs[0]
         self._called, self._x = {NETWORK: None}, None
+        self._uncounted.forget()  # of a pass that failed
         self._T, self._B = (x.shape[0] if x.dim() == 5 else None), x.shape[default_batch_axis(x)]
         if not (torch.is_grad_enabled() and x.requires_grad):
             return None
@@ -211,7 +204,6 @@ class Watched:
                 torch.autograd.grad(inner, x, enlarged, retain_graph=True)
             finally:
                 self._again = False
-        self._passes.add_(torch.tensor([1, self._B]))
         self._take(NETWORK, 1, (grad,))
 
     def _finish(self, grad):
@@ -229,7 +221,11 @@ class Watched:
         return seen
 
     def _take(self, name, side, gradients):
-        self.sides[name][side].take(gradients, self._B, self._again)
+        tally = self.sides[name][side]
+        if self.in_kernels and len(gradients) == 1:
+            self._uncounted.offer(gradients[0], self._B, tally, self._again)
+        else:
+            tally.take(gradients, self._B, self._again)
 
 
 @contextlib.contextmanager

@@ -9,13 +9,11 @@ gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from ..nn import IFNode
-from ..nn.in_force import LayerCounts
+from ..nn.in_force import LayerCounts, TakeCounts
 from ..nn.layers import charged
 from ..nn.norms import follow, running_affine, uses_batch_statistics
 from ..ops.differentiable_once import differentiable_once
@@ -52,7 +50,7 @@ class PreparedLayer:
         x_seq: torch.Tensor,
         residual: torch.Tensor | None,
         junction: str | None,
-        take_counts: Callable[[LayerCounts], None] | None = None,
+        take_counts: TakeCounts | None = None,
     ) -> torch.Tensor:
         """[T, B, C, H, W] -> [T, B, planes, h, w]; see nn.spiking_layer, and in_force for what takes counts."""
         norm = (None, None) if self.norm is None else (self.norm.weight, self.norm.bias)
@@ -108,7 +106,7 @@ class PreparedLayer:
         return grad if scale is None else grad * _channels(scale), None, None, grad_residual
 
     def unfire_counted(self, grad_out: torch.Tensor, charge, current, residual, junction, batch):
-        """Return what `unfire` does, and a LayerCounts of it, without that of the layer's input."""
+        """Return what `unfire` does, and a LayerCounts of it."""
         T, B = grad_out.shape[:2]
         if self.neuron is not None and junction != "current":
             multiplies = None if residual is None else junction
@@ -181,8 +179,7 @@ class _Layer(torch.autograd.Function):
         if needs[0]:
             grad_x = _sequence(layer.form.backward(grad_frames), grad_out).to(ctx.dtype)
         if counts is not None:
-            at_input = None if grad_x is None else count(grad_x, *grad_out.shape[:2])
-            ctx.take_counts(counts._replace(input=at_input))
+            ctx.take_counts(grad_out, counts, grad_x)
         if needs[2]:
             grad_weight = layer.form.weight_gradient(layer.conv, frames, grad_frames)
         if needs[3]:

@@ -29,7 +29,6 @@ class LayerCounts(NamedTuple):
         behind_norm: at the output of its norm, or of its product where it has none.
         product: at the output of its product.
         residual: at the residual, if there is one.
-        input: at the layer's input; None where nobody asked for it.
     """
 
     output: Counts
@@ -37,7 +36,11 @@ class LayerCounts(NamedTuple):
     behind_norm: Counts
     product: Counts
     residual: Counts
-    input: Counts | None = None
+
+
+# Called in each backward pass through a layer: with grad_out, its counts, and grad_x (None where nobody asked for it).
+# grad_x is left to be counted: often the layer in front counts it anyway, as its grad_out.
+TakeCounts = Callable[[torch.Tensor, LayerCounts, torch.Tensor | None], None]
 
 
 class Counting(Protocol):
@@ -49,11 +52,8 @@ class Counting(Protocol):
 
     may_replay: bool
 
-    def layer(self, conv, norm, neuron, junction, T: int) -> Callable[[LayerCounts], None]:
-        """Hear of a spiking layer that an engine computes, with parts of None where it has none.
-
-        Return what is called in each backward pass through it.
-        """
+    def layer(self, conv, norm, neuron, junction, T: int) -> TakeCounts:
+        """Hear of a spiking layer that an engine computes, with parts of None where it has none."""
 
     def around(self, module: nn.Module, x_seq: torch.Tensor, compute: Callable) -> torch.Tensor:
         """Return compute(x_seq), what the module computes, and see the gradients at both."""

@@ -142,12 +142,16 @@ class TallyArguments(ctypes.Structure):
     _fields_ = [("x", c_void_p), ("out", c_void_p), ("rows", c_int64), ("numbers", c_int64)]
 
 
+MOST_ADDED = 128  # of arguments.h
+
+
 class TallyAddedArguments(ctypes.Structure):
     """`struct TallyAdded` of arguments.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("sums", "out")),
-        *((name, c_int64) for name in ("parts", "places", "steps", "samples")),
+        ("sums", c_void_p * MOST_ADDED),
+        *((name, c_void_p) for name in ("out", "times", "table")),
+        *((name, c_int64) for name in ("places", "steps", "samples", "all_steps")),
     ]
 
 
@@ -272,10 +276,24 @@ def call(kernel: str, function: Callable, arguments: ctypes.Structure) -> None:
         raise RuntimeError(f"the CPU kernel {kernel} failed with status {status}.")
 
 
-def pointers(arguments: ctypes.Structure) -> dict[str, int]:
-    """Return the addresses among a kernel's arguments by name, without null pointers."""
-    named = {name: getattr(arguments, name) for name, kind in arguments._fields_ if kind is c_void_p}
-    return {name: address for name, address in named.items() if address is not None}
+def pointers(arguments: ctypes.Structure) -> dict[tuple[str, int | None], int]:
+    """Return the addresses among a kernel's arguments by name, and by place where it has several; no null pointers."""
+    found = {}
+    for name, kind in arguments._fields_:
+        if kind is c_void_p:
+            found[name, None] = getattr(arguments, name)
+        elif getattr(kind, "_type_", None) is c_void_p:
+            found |= {(name, i): address for i, address in enumerate(getattr(arguments, name))}
+    return {where: address for where, address in found.items() if address is not None}
+
+
+def point(arguments: ctypes.Structure, where: tuple[str, int | None], address: int) -> None:
+    """Change one of those addresses."""
+    name, place = where
+    if place is None:
+        setattr(arguments, name, address)
+    else:
+        getattr(arguments, name)[place] = address
 
 
 def copied(arguments: ctypes.Structure) -> ctypes.Structure:

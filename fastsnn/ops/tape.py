@@ -10,8 +10,10 @@ arguments that are ready. Of a step of PGD on SEW-ResNet18, Python and torch's a
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -27,6 +29,7 @@ _FILLS_WITH_ZEROS = {"zeros", "new_zeros", "zeros_like"}
 _COPIES = {"clone", "_to_copy"}
 _RESHAPES = {"as_strided_", "detach_", "squeeze_", "swapaxes_", "t_", "transpose_", "unsqueeze_"}  # no numbers change
 _REPLACES_MEMORY = {"resize_", "resize_as_", "set_"}
+_expired = torch.UntypedStorage._expired  # what StorageWeakRef asks: of every tensor, before every call
 _LINE = 64  # bytes: tensors begin with a line of the cache
 
 
@@ -60,6 +63,22 @@ def record(step: Callable[[], None]) -> Tape:
     with library.memory_given_back(), library.heard_by(recorder.kernel), recorder:
         step()
     return recorder.finish()
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Leave what this thread does inside the block out of a tape: it is done once, and not when that is played.
+
+    For tensors that are made when they are first asked for, and then kept.
+    """
+    before, _aside.inside = getattr(_aside, "inside", False), True
+    try:
+        yield
+    finally:
+        _aside.inside = before
+
+
+_aside = threading.local()
 
 
 class _Block:
@@ -102,6 +121,8 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run an operator of torch, and note what does it again."""
+        if getattr(_aside, "inside", False):
+            return func(*args, **(kwargs or {}))
         self._bury()
         inputs = tree_map_only(torch.Tensor, self._noted, (args, kwargs or {}))
         given = {tensor.untyped_storage()._cdata for tensor in tree_leaves((args, kwargs)) if _is_tensor(tensor)}
@@ -133,11 +154,11 @@ class _Recorder(TorchDispatchMode):
 
     def kernel(self, kernel: str, function: Callable, arguments) -> None:
         """Note one of our kernels, with the pointers to blocks among its arguments."""
-        if self.inside:
+        if self.inside or getattr(_aside, "inside", False):
             return  # an operator's, which is noted as a whole
         self._bury()
-        found = [(name, self._block_at(address), address) for name, address in library.pointers(arguments).items()]
-        pointers = [(name, block, address - block.start) for name, block, address in found if block is not None]
+        found = [(where, self._block_at(address), address) for where, address in library.pointers(arguments).items()]
+        pointers = [(where, block, address - block.start) for where, block, address in found if block is not None]
         self.events.append(functools.partial(_kernel, kernel, function, library.copied(arguments), pointers))
 
     def finish(self) -> Tape:
@@ -166,7 +187,7 @@ class _Recorder(TorchDispatchMode):
             self.blocks.append(block)
 
     def _bury(self) -> None:
-        for key in [key for key, block in self.live.items() if block.alive.expired()]:
+        for key in [key for key, block in self.live.items() if _expired(block.alive.cdata)]:
             self.live.pop(key).died = len(self.events) - 1
 
     def _block_at(self, address: int) -> _Block | None:
@@ -187,9 +208,9 @@ def _nothing(arena: torch.UntypedStorage) -> None:
 
 def _kernel(kernel, function, arguments, pointers: Iterable, arena: torch.UntypedStorage) -> tuple[Callable, tuple]:
     """Return the call of a kernel, with its blocks in their places."""
-    for name, block, offset in pointers:
+    for where, block, offset in pointers:
         start = arena.data_ptr() + block.offset if block.storage is None else block.start
-        setattr(arguments, name, start + offset)
+        library.point(arguments, where, start + offset)
     return library.call, (kernel, function, arguments)
 
 

@@ -4,7 +4,7 @@ import torch
 from fastsnn.nn.layers import channels_last
 from fastsnn.ops import library
 from fastsnn.ops.integrate_fire import Neuron, backward, backward_counted
-from fastsnn.ops.tally import added, count
+from fastsnn.ops.tally import Addition, Counts, count
 
 T, B = 3, 2
 
@@ -106,28 +106,59 @@ def test_no_number_of_threads_changes_a_sum():
     assert torch.equal(*found)
 
 
+def counts(*sums):
+    """Return sums as if they had been counted."""
+    return [Counts(each[None], 0, 1) for each in sums]
+
+
+def added_up(sums):
+    """Return what one list of sums [steps, B, 4] comes to at every step and over all: [4, steps + 1]."""
+    sums = torch.stack(sums)
+    found = []
+    for t in range(sums.shape[1] + 1):
+        those = sums[:, t] if t < sums.shape[1] else sums.flatten(0, 1)  # [gradients of a sample, samples, 4]
+        zeros, l1, squares, _ = those.sum(0).unbind(-1)
+        linf = those[..., 3].amax(0) if those.numel() else zeros
+        found.append(torch.stack([zeros.sum(), l1.sum(), squares.sqrt().sum(), linf.sum()]))
+    return torch.stack(found, 1)
+
+
 @pytest.mark.parametrize("by", ["kernel", "torch"])
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 3, 4, 5), (1, 70, 10, 16), (3, 2, 1, 7), (1, 4, 3, 0)], ids=str)
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 4, 5), (70, 10, 16), (150, 2, 3), (2, 1, 7), (4, 3, 0)], ids=str)
 def test_sums_of_samples_are_added_up_at_every_step_and_over_all(instruction_set, monkeypatch, by, sizes):
     if by == "torch":
         monkeypatch.setattr(library, "unavailable", lambda: "not here")
-    _, K, steps, samples = sizes
-    sums = torch.rand(*sizes, 4, dtype=torch.float64)
+    places, steps, samples = sizes
+    parts = [1 + place % 2 for place in range(places)]
+    sums = [torch.rand(steps, samples, 4, dtype=torch.float64) for _ in range(sum(parts))]
     if samples > 1:
-        sums[0, -1, 0, 1, 1:] = torch.nan
-    found = added(sums)
-    assert found.shape == (K + 1, 4, steps + 1) and not found[-1].any()
-    for k in range(K):
-        for t in range(steps + 1):
-            those = sums[:, k, t] if t < steps else sums[:, k].flatten(0, 1)  # [gradients of a sample, samples, 4]
-            zeros, l1, squares, _ = those.sum(0).unbind(-1)
-            linf = those[..., 3].amax(0) if samples else zeros
-            expected = torch.stack([zeros.sum(), l1.sum(), squares.sqrt().sum(), linf.sum()])
-            torch.testing.assert_close(found[k, :, t], expected, rtol=1e-12, atol=0, equal_nan=True)
+        sums[-1][0, 1, 1:] = torch.nan
+    rows = [[2 * place, 2 * place + 1] if place % 3 == 0 else [2 * place] for place in range(places)]
+    before = torch.rand(2 * places, 4, steps + 1, dtype=torch.float64)
+    totals, add = before.clone(), Addition(list(zip(parts, rows, strict=True)), torch.device("cpu"))
+    for _ in range(2):
+        add(counts(*sums), totals)
+    assert add.times.item() == 2
+    left = iter(sums)
+    for place in range(places):
+        expected = 2 * added_up([next(left) for _ in range(parts[place])])
+        for row in (2 * place, 2 * place + 1):
+            more = expected if row in rows[place] else torch.zeros_like(expected)
+            torch.testing.assert_close(totals[row], before[row] + more, rtol=1e-12, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("by", ["kernel", "torch"])
+def test_what_knows_no_time_is_added_to_the_last_alone(instruction_set, monkeypatch, by):
+    if by == "torch":
+        monkeypatch.setattr(library, "unavailable", lambda: "not here")
+    sums, totals = torch.rand(1, 5, 4, dtype=torch.float64), torch.zeros(1, 4, 4, dtype=torch.float64)
+    Addition([(1, [0])], torch.device("cpu"))(counts(sums), totals)
+    assert not totals[..., :3].any()
+    torch.testing.assert_close(totals[0, :, 3], added_up([sums])[:, 1], rtol=1e-12, atol=0)
 
 
 def test_an_infinite_sum_stays_one(instruction_set):
-    sums = torch.rand(1, 2, 3, 4, 4, dtype=torch.float64)
-    sums[0, 1, 2, 3] = torch.inf
-    found = added(sums)
-    assert found[1, :, 2:].isinf().all() and found[1, :, :2].isfinite().all() and found[0].isfinite().all()
+    sums, totals = torch.rand(2, 3, 4, 4, dtype=torch.float64), torch.zeros(2, 4, 4, dtype=torch.float64)
+    sums[1, 2, 3] = torch.inf
+    Addition([(1, [0]), (1, [1])], torch.device("cpu"))(counts(*sums), totals)
+    assert totals[1, :, 2:].isinf().all() and totals[1, :, :2].isfinite().all() and totals[0].isfinite().all()

@@ -45,10 +45,10 @@ def backward_counted(
     x_seq = layout.dense(x_seq)
     inputs = (grad_out, x_seq, None, scale, shift, residual, junction, neuron)
     if x_seq.is_cpu and x_seq.dtype == torch.float32 and x_seq.numel() and not library.unavailable():
-        sums = x_seq.new_empty(3, T, B, 4, dtype=torch.float64)
-        grad_x, _, grad_residual = compiled.backward(cpu.run, *inputs, through_affine, None, sums, B)
+        table = torch.empty(3, T, B, 4, dtype=torch.float64, device="cpu")
+        grad_x, _, grad_residual = compiled.backward(cpu.run, *inputs, through_affine, None, table, B)
         numbers = x_seq.numel() // (T * B)
-        return grad_x, grad_residual, tuple(Counts(one, numbers) for one in sums.unbind())
+        return grad_x, grad_residual, tuple(Counts(table, place, numbers) for place in range(3))
     at_current, _, grad_residual = backward(*inputs, through_affine=False)
     at_spikes = grad_out if residual is None else unjoin(grad_out.float(), 0.0, residual.float(), junction)[0]
     grad_x = at_current
