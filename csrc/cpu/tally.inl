@@ -100,6 +100,11 @@ struct Lanes {
     others += one < bits ? one : bits;
 #endif
   }
+
+  inline void join(const Lanes& more) {
+    l1 += more.l1, squares += more.squares, others += more.others;
+    linf = more.linf > linf ? more.linf : linf;
+  }
 };
 
 // Sums of at most CHUNK_TALLIED numbers of a row.
@@ -125,13 +130,23 @@ struct Chunk {
   inline void count(const float* x, int64_t n, Also also) {
     const int64_t whole = n / SIDES * SIDES;
     for (int k = 0; k < NATIVES; ++k) {
-      Lanes lanes;
-      for (int64_t i = 0; i < whole; i += SIDES) {
+      Lanes lanes, more;  // in turn, as each waits for its last sum
+      int64_t i = 0;
+      for (; i + 2 * SIDES <= whole; i += 2 * SIDES) {
+        if (k == 0) also(i), also(i + SIDES);
+        native numbers, others;
+        load_native(numbers, x + i + k * WIDTH);
+        load_native(others, x + i + SIDES + k * WIDTH);
+        lanes.add(numbers);
+        more.add(others);
+      }
+      if (i < whole) {
         if (k == 0) also(i);
         native numbers;
         load_native(numbers, x + i + k * WIDTH);
         lanes.add(numbers);
       }
+      lanes.join(more);
       take(k, lanes, x + whole, n - whole);
     }
   }

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import nn
 
-from ..attacks.gradient import check_input, input_gradient
+from ..attacks.gradient import check_input, check_shapes, input_gradient
 from ..engine import Prepared
 from ..ops import check
 from .table import LayerGradient, Sparsity
 from .tally import Seen
-from .watching import NETWORK, Watched, watching
+from .watching import Watched, watching
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -84,7 +84,8 @@ def gradient_sparsity(
     batches = 0
     with watching(network, underflow=underflow, in_kernels=engine is not None) as watched:
         for batch_x, batch_y in _batches(x, y):
-            check_input(batch_x, batch_y)
+            refuse = check_input if attack is None else check_shapes  # an attack looks at the values itself
+            refuse(batch_x, batch_y)
             if not batch_y.numel():
                 raise ValueError(f"x has shape {list(batch_x.shape)}: there is no sample in it.")
             watched.labelled(batch_y)
@@ -100,7 +101,8 @@ def gradient_sparsity(
     if batches == 0:
         raise ValueError("x holds no batch, expected at least one.")
     seen = watched.read()
-    if not seen or not seen[NETWORK][0].passes:
+    passes = seen[0].passes[0] if seen else 0  # at x, the first side of all
+    if not passes:
         raise ValueError(
             "attack made no backward pass through network; expected an attack on this very module, and samples that it "
             "attacks: some leave alone what is wrong without them."
@@ -108,12 +110,11 @@ def gradient_sparsity(
     if engine is not None and (uncounted := watched.uncounted(seen)):
         names = ", ".join([*uncounted[:3], *(("...",) if uncounted[3:] else ())])
         raise ValueError(f"network has layers ({names}) that no engine computed and counted; expected engine=None.")
-    if not all(side.finite for sides in seen.values() for side in sides):
+    if not all(one.finite for one in seen):
         raise ValueError(
             "gradients grow by more than 2^64 from the logits to a layer; expected less, or underflow=False."
         )
-    whole = seen[NETWORK][0]
-    return Sparsity(_rows(watched, seen, per_step), whole.samples, whole.passes)
+    return Sparsity(_rows(watched, seen, per_step), seen[0].samples[0], passes)
 
 
 def _batches(x: torch.Tensor | Iterable[Batch], y: torch.Tensor | None) -> Iterator[Batch]:
@@ -127,25 +128,16 @@ def _batches(x: torch.Tensor | Iterable[Batch], y: torch.Tensor | None) -> Itera
     yield from x
 
 
-def _rows(watched: Watched, seen: dict[str, tuple[Seen, Seen]], per_step: bool) -> Iterator[LayerGradient]:
-    for layer, both in seen.items():
-        sides = [_columns(side) for side in both]
-        for t in (None, *(range(watched.T) if per_step else ())):
-            pairs = [side[-1 if t is None else t] for side in sides]
-            yield LayerGradient(
-                layer, watched.kinds[layer], t, *(value for both in zip(*pairs, strict=True) for value in both)
-            )
+def _rows(watched: Watched, seen: list[Seen], per_step: bool) -> Iterator[LayerGradient]:
+    columns = torch.cat([one.columns for one in seen])  # [sides, T + 1, 5]
+    values = columns.unflatten(0, (-1, 2)).permute(0, 2, 3, 1).flatten(2).tolist()  # each as (at input, at output)
+    for layer, each in zip(watched.sides, values, strict=True):
+        kind = watched.kinds[layer]
+        yield LayerGradient(layer, kind, None, *map(_one_nan, each[-1]))
+        if per_step:
+            yield from (LayerGradient(layer, kind, t, *map(_one_nan, step)) for t, step in enumerate(each[:-1]))
 
 
-def _columns(side: Seen) -> list[tuple[float, ...]]:
-    """Return zeros, structural zeros, L1, L2 and Linf of one side, for every time step and for all."""
-    counted = ((side.zeros, side.numbers), (side.structural, side.retried))
-    columns = [[_share(*pair) for pair in zip(*both, strict=True)] for both in counted]
-    for norm in side.norms:
-        there = zip(norm, side.numbers, strict=True)
-        columns.append([total / side.samples if numbers else math.nan for total, numbers in there])
-    return list(zip(*columns, strict=True))
-
-
-def _share(zeros: float, numbers: float) -> float:
-    return zeros / numbers if numbers else math.nan
+def _one_nan(value: float) -> float:
+    """Return the value, and for NaN always the same: rows with it are equal then."""
+    return value if value == value else math.nan

@@ -7,7 +7,6 @@ and without a look at a value, so that a replayed pass adds up as well (see ops.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
@@ -18,24 +17,27 @@ from ..ops.tally import Addition, Counts, count
 
 
 class Tally:
-    """What the passes that were not settled yet saw of one side (input or output) of one layer.
+    """What is counted at one side (input or output) of one layer, until its book is settled.
 
-    Attributes:
-        T: time steps.
+    Args:
+        book: that adds it up.
+        row: of the side in the book.
         exact: whether `take` adds in float64 from the first number on; see ops.tally.
-        waiting: the counts of passes as they are, and of those in which nothing underflows.
     """
 
-    def __init__(self, T: int, exact: bool):
-        self.T, self.exact = T, exact
-        self.waiting: tuple[list[Sequence[Counts]], list[Sequence[Counts]]] = ([], [])
+    def __init__(self, book: Book, row: int, exact: bool):
+        self.T, self.exact, self.row, self.waiting = book.T, exact, row, book.waiting
 
     def take(self, gradients: Sequence[torch.Tensor], B: int, again: bool) -> None:
         """Add a pass's gradients at this side: one, or one for each input of the layer.
 
         `again`: of a pass in which nothing underflows, whose zeros are structural.
         """
-        self.waiting[again].append([self.counted(gradient, B) for gradient in gradients])
+        self.add([self.counted(gradient, B) for gradient in gradients], again)
+
+    def add(self, parts: Sequence[Counts], again: bool) -> None:
+        """Add gradients that are counted."""
+        self.waiting[again].append((self.row, parts))
 
     def counted(self, gradient: torch.Tensor, B: int) -> Counts:
         """Count [T, B, ...], [T*B, ...] or [B, ...]."""
@@ -71,7 +73,7 @@ class Uncounted:
         """Tell what the counts of a gradient are."""
         _, _, tallies = self._waiting.pop(_identity(gradient), (None, 0, ()))
         for tally, again in tallies:
-            tally.waiting[again].append([counts])
+            tally.add([counts], again)
 
     def settle(self, kept: int = 0) -> None:
         """Count all but the `kept` that came last."""
@@ -79,7 +81,7 @@ class Uncounted:
             gradient, B, tallies = self._waiting.pop(next(iter(self._waiting)))
             counts = tallies[0][0].counted(gradient, B)
             for tally, again in tallies:
-                tally.waiting[again].append([counts])
+                tally.add([counts], again)
 
     def forget(self) -> None:
         """Let go of what a pass left that failed."""
@@ -92,26 +94,19 @@ def _identity(gradient: torch.Tensor) -> tuple:
 
 
 class Seen(NamedTuple):
-    """What all passes saw of one side of one layer.
+    """What all passes saw, side by side.
 
     Attributes:
-        zeros: exact zeros (-0 is one): a list of T + 1, the last over all steps.
-        numbers: how many numbers there were, likewise.
-        structural: the zeros of the passes in which nothing underflows.
-        retried: the numbers of those.
-        norms: L1, L2 and Linf of every sample, added up over samples: three such lists.
-        samples: how many samples these were.
-        passes: and in how many passes as they are.
+        columns: float64 [sides, T + 1, 5]: the share of exact zeros (-0 is one), that of the passes in which nothing
+            underflows, and L1, L2 and Linf of a sample, on average; at each step and over all. NaN: of nothing.
+        samples: of every side, in passes as they are.
+        passes: how many these were.
         finite: whether all numbers of those other passes were.
     """
 
-    zeros: list[float]
-    numbers: list[float]
-    structural: list[float]
-    retried: list[float]
-    norms: list[list[float]]
-    samples: int
-    passes: int
+    columns: torch.Tensor
+    samples: list[int]
+    passes: list[int]
     finite: bool
 
 
@@ -120,27 +115,31 @@ class _Plan(NamedTuple):
 
     Attributes:
         add: adds their sums up.
-        rows: of the tallies, and for each how many numbers a pass has: at each step, and over all.
+        rows: of the sides, int64 [K].
+        numbers: how many numbers a pass has of each, float64 [K, T + 1]: at each step, and over all.
         samples: of a pass.
     """
 
     add: Addition
-    rows: list[tuple[int, list[float]]]
+    rows: torch.Tensor
+    numbers: torch.Tensor
     samples: int
 
 
 class Book:
-    """The tallies of layers that were met together, and the sums over all passes that were settled.
+    """The sides of layers that were met together, and the sums over all passes that were settled.
 
     Attributes:
-        sums: float64 [2, tallies, 4, T + 1]: of passes as they are, and of those in which nothing underflows; zeros,
-            and L1, L2 and Linf of every sample, added up; at each step and over all.
+        sums: float64 [2, sides, 4, T + 1]: of passes as they are, and of those in which nothing underflows; zeros, and
+            L1, L2 and Linf of every sample, added up; at each step and over all.
+        waiting: the counts of both kinds of passes that were not settled yet, with the row of their side.
     """
 
-    def __init__(self, tallies: Sequence[Tally], T: int, device: torch.device):
-        self.tallies, self.T = tallies, T
+    def __init__(self, sides: int, T: int, device: torch.device):
+        self.T = T
         with tape.aside(), torch.inference_mode(False):  # as in a plan
-            self.sums = torch.zeros(2, len(tallies), 4, T + 1, dtype=torch.float64, device=device)
+            self.sums = torch.zeros(2, sides, 4, T + 1, dtype=torch.float64, device=device)
+        self.waiting: tuple[list[tuple[int, Sequence[Counts]]], ...] = ([], [])
         self._plans: tuple[dict[Hashable, _Plan], dict[Hashable, _Plan]] = ({}, {})
 
     def settle(self) -> None:
@@ -148,37 +147,36 @@ class Book:
 
         Two sides that see the same gradient, such as a convolution's output and its norm's input, are added up once.
         """
-        for again in (0, 1):
-            rows = list(enumerate(tally.waiting[again] for tally in self.tallies))
-            while rows := [(row, waiting) for row, waiting in rows if waiting]:
-                groups: dict[tuple[int, int], dict[tuple, tuple[Sequence[Counts], list[int]]]] = {}
-                for row, waiting in rows:
-                    parts = waiting.pop()
-                    _, steps, B, _ = parts[0].table.shape
-                    group = groups.setdefault((steps, B), {})
+        for again, waiting in enumerate(self.waiting):
+            while waiting:
+                rows, left, groups = set(), [], {}
+                for row, parts in waiting:
+                    if row in rows:  # of a layer that was called twice: a row is added to once at a time
+                        left.append((row, parts))
+                        continue
+                    rows.add(row)
+                    group = groups.setdefault(parts[0].table.shape[1:3], {})
                     group.setdefault(tuple(map(id, parts)), (parts, []))[1].append(row)
                 for (steps, B), group in groups.items():
                     self._add(again, steps, B, list(group.values()))
+                waiting[:] = left
 
-    def read(self) -> list[Seen]:
-        """Return what was seen, for each tally."""
-        numbers = [[[0.0] * (self.T + 1) for _ in self.tallies] for _ in self._plans]
-        samples, all_passes = [0] * len(self.tallies), [0] * len(self.tallies)
+    def read(self) -> Seen:
+        """Return what was seen."""
+        sums = self.sums.cpu()
+        numbers, (samples, all_passes) = torch.zeros_like(sums[:, :, 0]), torch.zeros(2, sums.shape[1]).long()
         for again, plans in enumerate(self._plans):
             for plan in plans.values():
                 passes = plan.add.times.item()
-                for row, those in plan.rows:
-                    numbers[again][row] = [a + passes * b for a, b in zip(numbers[again][row], those, strict=True)]
-                    if not again:
-                        samples[row] += passes * plan.samples
-                        all_passes[row] += passes
-        (sums, retried), found = self.sums.tolist(), []
-        for i in range(len(self.tallies)):
-            zeros, *norms = sums[i]
-            structural, l1, *_ = retried[i]
-            counted = zeros, numbers[0][i], structural, numbers[1][i]
-            found.append(Seen(*counted, norms, samples[i], all_passes[i], math.isfinite(l1[-1])))
-        return found
+                numbers[again].index_add_(0, plan.rows, plan.numbers, alpha=passes)
+                if not again:
+                    all_passes[plan.rows] += passes
+                    samples[plan.rows] += passes * plan.samples
+        there = torch.where(numbers > 0, numbers, torch.nan)
+        of_samples = torch.where(numbers[0] > 0, samples[:, None], torch.nan)
+        columns = torch.cat([sums[:, :, 0] / there, sums[0, :, 1:].transpose(0, 1) / of_samples])
+        columns = columns.permute(1, 2, 0)
+        return Seen(columns, samples.tolist(), all_passes.tolist(), bool(sums[1, :, 1, -1].isfinite().all()))
 
     def _add(self, again: int, steps: int, B: int, group: list[tuple[Sequence[Counts], list[int]]]) -> None:
         key = (steps, B, tuple((len(parts), sum(part.numbers for part in parts), *rows) for parts, rows in group))
@@ -188,10 +186,14 @@ class Book:
         plan.add([part for parts, _ in group for part in parts], self.sums[again])
 
     def _plan(self, steps: int, B: int, group: list[tuple[Sequence[Counts], list[int]]]) -> _Plan:
-        device, rows = self.sums.device, []
+        rows, numbers = [], []
         for parts, those in group:
-            at_a_step = float(B * sum(part.numbers for part in parts))
-            each = at_a_step if steps == self.T else 0.0  # of what knows no time, there is nothing at any step
-            rows.extend((row, [*[each] * self.T, steps * at_a_step]) for row in those)
+            number = B * sum(part.numbers for part in parts)
+            each = number if steps == self.T else 0  # of what knows no time, there is nothing at any step
+            numbers += [[*[each] * self.T, steps * number]] * len(those)
+            rows += those
         with tape.aside(), torch.inference_mode(False):  # whose tensors could not be added to in a pass
-            return _Plan(Addition([(len(parts), those) for parts, those in group], device), rows, B)
+            addition = Addition([(len(parts), those) for parts, those in group], self.sums.device)
+            return _Plan(
+                addition, torch.tensor(rows, device="cpu"), torch.tensor(numbers, dtype=torch.float64, device="cpu"), B
+            )

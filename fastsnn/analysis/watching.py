@@ -63,8 +63,9 @@ class Watched:
     def __init__(self, network: nn.Module, underflow: bool, in_kernels: bool):
         self.network, self.underflow, self.in_kernels = network, underflow, in_kernels
         self.may_replay = in_kernels and not underflow
-        self.names = {id(module): name for name, module in leaves(network)}
-        self.kinds = {NETWORK: "network"} | {name: kind_of(module) for name, module in leaves(network)}
+        self._leaves = list(leaves(network))
+        self.names = {id(module): name for name, module in self._leaves}
+        self.kinds = {NETWORK: "network"} | {name: kind_of(module) for name, module in self._leaves}
         self.sides: dict[str, tuple[Tally, Tally]] = {}
         self.books: list[Book] = []
         self.T: int | None = None
@@ -83,7 +84,7 @@ class Watched:
             self.network.register_forward_pre_hook(self._before),
             self.network.register_forward_hook(self._after),
         ]
-        for name, module in leaves(self.network):
+        for name, module in self._leaves:
             if self.in_kernels and self.kinds[name] in _COUNTED:
                 continue
             handles.append(module.register_forward_hook(self._calling(name)))
@@ -114,7 +115,7 @@ class Watched:
                 for name, part in zip(names, parts, strict=True):
                     plan.extend((tally, at) for tally, at in zip(self.sides[name], places[part], strict=True) if at)
             for tally, sides in plan:
-                tally.waiting[self._again].append([counts[side] for side in sides])
+                tally.add([counts[side] for side in sides], self._again)
             self._uncounted.counted(grad_out, counts.output)
             if grad_x is not None:
                 self._uncounted.offer(grad_x, self._B, self.sides[names[0]][0], self._again)
@@ -137,16 +138,16 @@ class Watched:
         self._T = self._T or T
         return name
 
-    def read(self) -> dict[str, tuple[Seen, Seen]]:
-        """Return what was seen at the input and the output of each layer, in the order of `sides`."""
+    def read(self) -> list[Seen]:
+        """Return what was seen at the input and the output of each layer, in the order of `sides`, by books."""
         self._settle()
-        seen = iter([one for book in self.books for one in book.read()])
-        return {name: (next(seen), next(seen)) for name in self.sides}
+        return [book.read() for book in self.books]
 
-    def uncounted(self, seen: dict[str, tuple[Seen, Seen]]) -> list[str]:
+    def uncounted(self, seen: list[Seen]) -> list[str]:
         """Return the layers whose gradients should have been counted in kernels and were not."""
-        counted = {name for name, (_, output) in seen.items() if output.samples}
-        return [name for name, _ in leaves(self.network) if self.kinds[name] in _COUNTED and name not in counted]
+        samples = [samples for one in seen for samples in one.samples]
+        counted = {name for name, there in zip(self.sides, samples[1::2], strict=True) if there}
+        return [name for name, _ in self._leaves if self.kinds[name] in _COUNTED and name not in counted]
 
     def _settle(self) -> None:
         self._uncounted.settle()
@@ -186,8 +187,12 @@ class Watched:
         self.T = T
         new, exact = [name for name in self._called if name not in self.sides], not self.in_kernels
         if new:
-            self.sides |= {name: (Tally(T, exact), Tally(T, exact)) for name in new}
-            self.books.append(Book([tally for name in new for tally in self.sides[name]], T, logits.device))
+            book = Book(2 * len(new), T, logits.device)
+            rows = range(0, 2 * len(new), 2)
+            self.sides |= {
+                name: (Tally(book, i, exact), Tally(book, i + 1, exact)) for i, name in zip(rows, new, strict=True)
+            }
+            self.books.append(book)
         # the hook holds what lies before it in the graph, and nothing that holds the hook: no cycle keeps a batch alive
         inner, values, x = torch.autograd.graph.get_gradient_edge(logits), logits.detach(), self._x
         logits = logits.view_as(logits)
