@@ -1,10 +1,11 @@
 """What it costs to count gradients in the kernels while an attack runs: analysis.gradient_sparsity(engine="auto").
 
-    python -m bench.counting [--depth 18] [--widths 64 16] [--threads 1 2] [--batches 16] [--rounds 5]
+    python -m bench.counting [--depth 18] [--widths 64 16] [--threads 1 2] [--batch 60] [--batches 6] [--rounds 5]
 
-PGD with 7 steps on a stream of batches of 16, alone and counted, in turn on the same new networks: the least seconds of
-a whole stream (its first batch runs as it is, its second is recorded), and of one replayed step. First it is checked
-that what was counted over replayed steps is what is counted over steps as they are. The goal is 5 %.
+PGD with 7 steps on a stream of batches, alone and counted, in turn on the same new networks: the least seconds of a
+whole stream (its first batch runs as it is, its second is recorded), and of one replayed step. By default it is as many
+batches and images as `fastsnn sparsity` takes of the digits. First it is checked that what was counted over replayed
+steps is what is counted over steps as they are. The goal is 5 %.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from .pairs import settle
 HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 7, "random_start": False}
 
 
-def stream(depth: int, pool: str, width: int, batches: int):
+def stream(depth: int, pool: str, width: int, batch: int, batches: int):
     """Return a new network, settled, and batches of noise images with labels."""
     torch.manual_seed(0)
     net = getattr(fastsnn.models, f"sew_resnet{depth}")(pool, width=width)
-    images = torch.randint(0, 256, (batches, 16, 3, 32, 32), dtype=torch.uint8)
-    parts = [(functional.phase_encode(some, T=10), torch.randint(0, 10, (16,))) for some in images]
+    images = torch.randint(0, 256, (batches, batch, 3, 32, 32), dtype=torch.uint8)
+    parts = [(functional.phase_encode(some, T=10), torch.randint(0, 10, (batch,))) for some in images]
     settle(net, parts[0][0])
     return net, parts
 
@@ -67,9 +68,11 @@ def least(works, rounds: int) -> list[float]:
     return seconds
 
 
-def measure(depth: int, pool: str, width: int, batches: int, rounds: int) -> tuple[list[float], list[float]]:
+def measure(
+    depth: int, pool: str, width: int, batch: int, batches: int, rounds: int
+) -> tuple[list[float], list[float]]:
     """Return the least seconds of a batch in a stream, alone and counted, and those of a replayed step."""
-    sizes = (depth, pool, width)
+    sizes = (depth, pool, width, batch)
     check(*stream(*sizes, 3))
 
     def fresh(work):
@@ -89,19 +92,19 @@ def measure(depth: int, pool: str, width: int, batches: int, rounds: int) -> tup
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("depth", 18), ("batches", 16), ("rounds", 5)):
+    for name, default in (("depth", 18), ("batch", 60), ("batches", 6), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 16])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
-    print(f"PGD-7, SEW-ResNet{arguments.depth}, batch 16, T=10, 32x32; {machine()}\n")
+    print(f"PGD-7, SEW-ResNet{arguments.depth}, batch {arguments.batch}, T=10, 32x32; {machine()}\n")
     print("| width | pooling | threads | a batch alone, ms | counted | a replayed step alone, ms | counted |")
     print("|---|---|---|---|---|---|---|")
     for width in arguments.widths:
         for pool in ("max", "avg"):
             for threads in arguments.threads:
                 torch.set_num_threads(threads)
-                found = measure(arguments.depth, pool, width, arguments.batches, arguments.rounds)
+                found = measure(arguments.depth, pool, width, arguments.batch, arguments.batches, arguments.rounds)
                 cells = [f"{1e3 * a:.1f} | {1e3 * b:.1f} ({100 * (b / a - 1):+.1f} %)" for a, b in found]
                 print(f"| {width} | {pool} | {threads} | {' | '.join(cells)} |", flush=True)
 

@@ -10,11 +10,12 @@
 #include "channels.inl"
 #include "fingerprint.inl"
 #include "pool.inl"
+#include "momentum_step.inl"
 
 constexpr Kernels KERNELS = {integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd,
                              convolution_forward, convolution_backward, matrix, channel_sums, channel_affine,
                              winograd_filters, winograd_planes, fingerprint, pool_forward, pool_backward, tally,
-                             tally_added,
+                             tally_added, momentum_step,
 #if FASTSNN_BF16
                              matrix_of<Bf16>, winograd_of<Bf16>, convolution_backward_of<Bf16>, matrix_of<Int16>,
                              winograd_of<Int16Tiles>, convolution_forward_of<Int16>

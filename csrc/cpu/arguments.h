@@ -70,6 +70,19 @@ struct Channels {
   int64_t rows, channels, chunk_rows;
 };
 
+// A step of Auto-PGD on iterates of which `sample_inner` neighbours belong to one sample.
+struct MomentumStep {
+  const float* adv;
+  const float* before;
+  const float* gradient;
+  const float* origin;
+  const float* eps;   // [samples]
+  const float* size;  // [samples]
+  float* out;
+  int64_t elements, samples, sample_inner;
+  float weight;  // of this step; 1 - weight of the one before
+};
+
 // Hashes of tensors' bytes, chunk by chunk.
 struct Fingerprint {
   const int64_t* table;  // of each tensor, and of their end: address, bytes, the first of its chunks

@@ -18,7 +18,7 @@ using Range = void (*)(int64_t begin, int64_t end, void* arguments);
 struct Kernels {
   Range integrate_fire_forward, integrate_fire_backward, phase_encode, attack_step, winograd, convolution_forward,
       convolution_backward, matrix, channel_sums, channel_affine, winograd_filters, winograd_planes, fingerprint,
-      pool_forward, pool_backward, tally, tally_added;
+      pool_forward, pool_backward, tally, tally_added, momentum_step;
   Range matrix_bf16, winograd_bf16, convolution_backward_bf16;  // null where the processor has no products of bfloat16
   Range matrix_int16, winograd_int16, convolution_forward_int16;  // and of int16
 };
@@ -120,8 +120,8 @@ FASTSNN_API int64_t fastsnn_argument_bytes(int32_t i) {
                            sizeof(fastsnn::Winograd), sizeof(fastsnn::Convolution), sizeof(fastsnn::Matrix),
                            sizeof(fastsnn::Channels), sizeof(fastsnn::WinogradFilters),
                            sizeof(fastsnn::WinogradPlanes), sizeof(fastsnn::Fingerprint), sizeof(fastsnn::Pool),
-                           sizeof(fastsnn::Tally), sizeof(fastsnn::TallyAdded)};
-  return i >= 0 && i < 13 ? bytes[i] : 0;
+                           sizeof(fastsnn::Tally), sizeof(fastsnn::TallyAdded), sizeof(fastsnn::MomentumStep)};
+  return i >= 0 && i < 14 ? bytes[i] : 0;
 }
 
 // Name of the i-th instruction set this processor can run, best first; null past the end.
@@ -240,6 +240,10 @@ FASTSNN_API int32_t fastsnn_pool_backward(fastsnn::Pool* a) {
 
 FASTSNN_API int32_t fastsnn_tally(fastsnn::Tally* a) {
   return fastsnn::run(fastsnn::chosen.kernels->tally, a->rows, fastsnn::GRAIN / a->numbers + 1, a);
+}
+
+FASTSNN_API int32_t fastsnn_momentum_step(fastsnn::MomentumStep* a) {
+  return fastsnn::run(fastsnn::chosen.kernels->momentum_step, a->elements, fastsnn::GRAIN, a);
 }
 
 FASTSNN_API int32_t fastsnn_tally_added(fastsnn::TallyAdded* a) {

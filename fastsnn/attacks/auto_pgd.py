@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from ..ops import check
+from ..ops import check, momentum_step
 from ..ops.attack_step import default_batch_axis
 from .balls import L2, Linf, ball_of
 from .draws import Generators
@@ -178,27 +178,17 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
 def _momentum_step(ball, origin, eps, axis):
     """Return the function from iterate, the one before, gradient, step sizes [B] and weight to the next iterate."""
     if isinstance(ball, Linf):
-        most = beside(eps, origin, axis)
-        low, high = (origin - most).clamp(min=0), (origin + most).clamp(max=1)
+        return lambda adv, before, g, size, weight: momentum_step.step(adv, before, g, origin, eps, size, weight, axis)
 
-        def back(moved):
-            return moved.clamp_(low, high)
-
-        def direction(g):
-            return g.sign()
-    else:
-
-        def back(moved):
-            delta = moved.sub_(origin)
-            size = ball.size(delta, axis)
-            delta.div_(beside(size + 1e-12, delta, axis)).mul_(beside(torch.minimum(eps, size), delta, axis))
-            return delta.add_(origin).clamp_(0, 1)
-
-        def direction(g):
-            return g / beside(ball.size(g, axis) + 1e-12, g, axis)
+    def back(moved):
+        delta = moved.sub_(origin)
+        size = ball.size(delta, axis)
+        delta.div_(beside(size + 1e-12, delta, axis)).mul_(beside(torch.minimum(eps, size), delta, axis))
+        return delta.add_(origin).clamp_(0, 1)
 
     def move(adv, before, g, size, weight):
-        z = back(direction(g).mul_(beside(size, adv, axis)).add_(adv))
+        direction = g / beside(ball.size(g, axis) + 1e-12, g, axis)
+        z = back(direction.mul_(beside(size, adv, axis)).add_(adv))
         z.sub_(adv).mul_(weight).add_(adv)
         return back(z.add_(adv - before, alpha=1 - weight))  # a power of two: the product is exact
 

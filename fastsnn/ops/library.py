@@ -155,6 +155,16 @@ class TallyAddedArguments(ctypes.Structure):
     ]
 
 
+class MomentumStepArguments(ctypes.Structure):
+    """`struct MomentumStep` of arguments.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("adv", "before", "gradient", "origin", "eps", "size", "out")),
+        *((name, c_int64) for name in ("elements", "samples", "sample_inner")),
+        ("weight", c_float),
+    ]
+
+
 _KERNELS = {
     "integrate_fire_forward": IntegrateFireArguments,
     "integrate_fire_backward": IntegrateFireArguments,
@@ -179,6 +189,7 @@ _KERNELS = {
     "pool_backward": PoolArguments,
     "tally": TallyArguments,
     "tally_added": TallyAddedArguments,
+    "momentum_step": MomentumStepArguments,
 }
 
 
