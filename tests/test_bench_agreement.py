@@ -26,9 +26,22 @@ def test_it_trains_attacks_and_compares_in_every_precision(tmp_path, monkeypatch
     assert "furthest fp32 is from reference: " in capsys.readouterr().out
 
 
+def test_files_of_several_networks_are_read_together(tmp_path, capsys):
+    for seed, fast in ((1, 50.0), (2, 56.0)):
+        about = {"model": "sew_resnet18", "pool": "max", "seed": seed}
+        spikes = about | {"layer": 0.0, "fp32": 0.0, "fast": 0.01}
+        cell = about | {"attack": "fgsm", "eps_255": 8, "reference": [51.0], "fp32": [51.0], "fast": [fast]}
+        (tmp_path / f"{seed}.json").write_text(json.dumps({"rows": [spikes, cell]}))
+    agreement.main(["--read", str(tmp_path / "1.json"), str(tmp_path / "2.json")])
+    lines = capsys.readouterr().out.splitlines()
+    (cell,) = [line.split() for line in lines if " fgsm " in line]
+    assert cell == "resnet18 max 2 fgsm 8 51.00 51.00 +0.00 +-0.00 53.00 +2.00 +-3.00 51.00 51.00".split()
+    assert "furthest fast is from reference: +2.00 +-3.00 points" in lines
+
+
 def test_the_error_of_a_mean_is_that_of_its_networks_and_of_one_network_that_of_its_starts():
-    row = {"reference": [0.0] * 6, "fast": [1.0, 1.0, 1.0, 3.0, 3.0, 3.0]}
-    assert agreement.apart(row, "fast", networks=2) == (2.0, 1.0)
-    assert agreement.apart(row, "fast", networks=1) == (2.0, (1.2 / 6) ** 0.5)
-    middle, error = agreement.apart({"reference": [1.0], "fast": [0.5]}, "fast", networks=1)
+    rows = [{"reference": [0.0] * 3, "fast": [away] * 3} for away in (1.0, 3.0)]
+    assert agreement.apart(rows, "fast") == (2.0, 1.0)
+    assert agreement.apart([{"reference": [0.0] * 3, "fast": [1.0, 2.0, 3.0]}], "fast") == (2.0, (2 / 2 / 3) ** 0.5)
+    middle, error = agreement.apart([{"reference": [1.0], "fast": [0.5]}], "fast")
     assert middle == -0.5 and math.isnan(error)
