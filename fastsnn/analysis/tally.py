@@ -161,6 +161,11 @@ class Book:
                     self._add(again, steps, B, list(group.values()))
                 waiting[:] = left
 
+    def forget(self) -> None:
+        """Drop what waits."""
+        for waiting in self.waiting:
+            waiting.clear()
+
     def read(self) -> Seen:
         """Return what was seen."""
         sums = self.sums.cpu()

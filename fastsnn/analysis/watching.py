@@ -155,14 +155,16 @@ class Watched:
             book.settle()
 
     def forget(self) -> None:
-        """Let go of the last pass's tensors."""
+        """Let go of the last pass's tensors, and of what was counted in one that failed."""
         self._x = None
         self._uncounted.forget()
+        for book in self.books:
+            book.forget()
 
     def _before(self, network, inputs):
         x = inputs[0]
-        self._called, self._x = {NETWORK: None}, None
-        self._uncounted.forget()  # of a pass that failed
+        self.forget()
+        self._called = {NETWORK: None}
         self._T, self._B = (x.shape[0] if x.dim() == 5 else None), x.shape[default_batch_axis(x)]
         if not (torch.is_grad_enabled() and x.requires_grad):
             return None

@@ -12,7 +12,7 @@ import fastsnn
 from fastsnn import attacks
 from fastsnn.analysis import gradient_sparsity
 from fastsnn.attacks import graph
-from fastsnn.ops import tape
+from fastsnn.ops import library, tape
 
 from ..attacks.networks import settled
 from ..spikingjelly_networks import batch
@@ -232,6 +232,69 @@ def test_passes_that_look_for_underflow_are_not_replayed(plays):
     attack = attacks.PGD(net, eps=0.1, alpha=0.05, steps=4, random_start=False)
     found = gradient_sparsity(net, parts, attack=attack, engine="auto")
     assert not plays and found.passes == 3 * 4
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """The names of the kernels that run."""
+    ran, run = [], library.run
+    monkeypatch.setattr(library, "run", lambda kernel, arguments: ran.append(kernel) or run(kernel, arguments))
+    return ran
+
+
+@pytest.mark.skipif(bool(library.unavailable()), reason="needs the C++ kernels")
+def test_a_gradient_that_two_layers_see_is_counted_once(kernels):
+    """Eight of 20 layers' inputs in SEW-ResNet18 are counted by the layer in front, and the pool's; x is the stem's."""
+    net, (x, y) = settled(width=4), batch(T, B)
+    gradient_sparsity(net, x, y, engine="auto", underflow=False)
+    behind_pools, around_fc, logits = 2, 3, 1  # the global pool's input is a block's output, and has other shapes
+    assert kernels.count("tally") == 20 - 8 + behind_pools + around_fc + logits
+
+
+class Twice(nn.Module):
+    """The same layer two times, with another use of its output, and a change of the gradient in between."""
+
+    def __init__(self, change=None):
+        super().__init__()
+        self.conv, self.norm, self.neuron = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), fastsnn.nn.IFNode()
+        self.fc, self.change = nn.Linear(3, 10), change
+
+    def forward(self, x_seq):
+        once = fastsnn.nn.spiking_layer(self.conv, self.norm, self.neuron, x_seq)
+        if self.change is not None and once.requires_grad:
+            once.register_hook(self.change)
+        out = fastsnn.nn.spiking_layer(self.conv, self.norm, self.neuron, once)
+        return self.fc((out + once).mean((3, 4))).mean(0)
+
+
+@pytest.mark.parametrize("change", [None, torch.neg, lambda grad: grad * (torch.arange(4) > 1), torch.zeros_like])
+def test_a_layer_that_is_called_twice_and_gradients_that_change_on_their_way(change):
+    torch.manual_seed(0)
+    net, (x, y) = warmed(Twice(change)), batch(T, B)
+    found = gradient_sparsity(net, x[..., :4, :4], y, per_step=True, engine="auto", underflow=False)
+    assert_close(found, gradient_sparsity(net, x[..., :4, :4], y, per_step=True, underflow=False))
+
+
+@pytest.mark.parametrize("engine", ["auto", None])
+def test_a_pass_that_fails_is_not_counted_in_the_next(engine):
+    torch.manual_seed(0)
+    asked = []
+
+    def fails_at_first(grad):
+        asked.append(grad)
+        return None if len(asked) > 1 else 1 / 0
+
+    net, (x, y) = warmed(Twice(fails_at_first)), batch(T, B)
+
+    def attack(x, y):
+        if not asked:
+            with pytest.raises(ZeroDivisionError):
+                attacks.fgsm(net, x, y, eps=0.1, engine=engine)
+        attacks.fgsm(net, x, y, eps=0.1, engine=engine)
+
+    how = {"per_step": True, "engine": engine, "underflow": False}
+    found = gradient_sparsity(net, x, y, attack=attack, **how)
+    assert len(asked) == 2 and found == gradient_sparsity(net, x, y, attack=attack, **how)
 
 
 def test_underflow_is_told_in_kernels_too():

@@ -235,6 +235,22 @@ def test_a_step_that_fails_leaves_nobody_listening():
 
 
 @needs_kernels
+def test_what_is_done_aside_is_done_once_and_kept():
+    made, x = {}, torch.ones(4)
+
+    def step():
+        if "total" not in made:
+            with tape.aside():
+                made["total"] = torch.zeros(4)
+        made["total"].add_(x)
+
+    played = tape.record(step)
+    x.fill_(2.0)
+    played.play()
+    played.play()
+    assert torch.equal(made["total"], torch.full((4,), 5.0))
+
+
 def test_a_kernel_that_fails_in_a_replay_says_so():
     x = torch.rand(4, 8)
     made = recorded(lambda: functional.integrate_fire(x))
