@@ -135,18 +135,21 @@ def show(rows: list[dict]) -> None:
     """Print the tables of all networks' rows."""
     print("\nShare of layers' outputs that differ from plain modules'")
     print(f"{'network':<18} {'layer by layer, fp32':>21} {'end to end, fp32':>17} {'end to end, fast':>17}")
-    cells = {}
+    cells, seen = {}, set()
     for row in rows:
         if "attack" in row:
-            cells.setdefault((_name(row), row["attack"], row["eps_255"]), []).append(row)
+            cells.setdefault((*_kind(row), row["attack"], row["eps_255"]), []).append(row)
         else:
+            if (*_kind(row), row["seed"]) in seen:
+                raise ValueError(f"{_name(row)} with seed {row['seed']} is there twice; expected every network once.")
+            seen.add((*_kind(row), row["seed"]))
             print(f"{_name(row):<18} {row['layer']:>21.2e} {row['fp32']:>17.2e} {row['fast']:>17.2e}")
     print("\nAccuracy (%) under attack, mean over n networks and their starts; distance to reference +- standard error")
     head = "".join(f"{kind:>20}" for kind in PRECISIONS[1:])
     print(f"{'network':<18} {'n':>2} {'attack':<5}{'eps':>3} {'reference':>10}{head}{'runs: least, most':>21}")
     furthest = dict.fromkeys(PRECISIONS[1:], (0.0, math.nan))
-    for (name, attack, eps), group in cells.items():
-        values = ""
+    for (*_, attack, eps), group in cells.items():
+        name, values = _name(group[0]), ""
         for kind in furthest:
             away, error = found = apart(group, kind)
             furthest[kind] = max(furthest[kind], found, key=lambda one: abs(one[0]))
@@ -190,10 +193,11 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for network in plan.networks(settings):
         net, _ = networks.trained(settings, network, train_set, torch.device("cpu"), Silent(), retrain=False)
-        about = {"model": network.model, "pool": network.pool, "seed": network.seed}
+        about = {"model": network.model, "pool": network.pool, "width": options.width, "epochs": options.epochs}
+        about |= {"images": y.numel(), "seed": network.seed}
         rows += network_rows(net, about, x, y, options.starts)
         if options.json:
-            found = {"epochs": options.epochs, "machine": describe(), "versions": versions(), "rows": rows}
+            found = {"machine": describe(), "versions": versions(), "rows": rows}
             options.json.write_text(json.dumps(found, indent=1) + "\n")
     show(rows)
 
@@ -201,6 +205,11 @@ def main(arguments: list[str] | None = None) -> None:
 def _plus_minus(error: float) -> str:
     """Return an error for a table; nothing of a single run, which has none."""
     return "" if math.isnan(error) else f"+-{error:.2f}"
+
+
+def _kind(row: dict) -> tuple:
+    """Return what networks have in common whose rows are averaged."""
+    return tuple(row[name] for name in ("model", "pool", "width", "epochs", "images"))
 
 
 def _name(row: dict) -> str:

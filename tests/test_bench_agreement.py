@@ -28,7 +28,7 @@ def test_it_trains_attacks_and_compares_in_every_precision(tmp_path, monkeypatch
 
 def test_files_of_several_networks_are_read_together(tmp_path, capsys):
     for seed, fast in ((1, 50.0), (2, 56.0)):
-        about = {"model": "sew_resnet18", "pool": "max", "seed": seed}
+        about = {"model": "sew_resnet18", "pool": "max", "width": 16, "epochs": 4, "images": 360, "seed": seed}
         spikes = about | {"layer": 0.0, "fp32": 0.0, "fast": 0.01}
         cell = about | {"attack": "fgsm", "eps_255": 8, "reference": [51.0], "fp32": [51.0], "fast": [fast]}
         (tmp_path / f"{seed}.json").write_text(json.dumps({"rows": [spikes, cell]}))
@@ -38,6 +38,8 @@ def test_files_of_several_networks_are_read_together(tmp_path, capsys):
     text = "resnet18 max 2 fgsm 8 51.00 51.00 +0.00 +-0.00 53.00 +2.00 +-3.00 51.00 51.00"
     assert " ".join(cell) == text
     assert "furthest fast is from reference: +2.00 +-3.00 points" in lines
+    with pytest.raises(ValueError, match=r"resnet18 max with seed 1 is there twice"):
+        agreement.main(["--read", str(tmp_path / "1.json"), str(tmp_path / "1.json")])
 
 
 def test_the_error_of_a_mean_is_that_of_its_networks_and_of_one_network_that_of_its_starts():

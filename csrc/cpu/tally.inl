@@ -1,8 +1,8 @@
 // What gradient sparsity counts of rows: zeros, L1, squared L2 and Linf. Specification: fastsnn/ops/tally.py.
 //
 // A row is one sum in an order that no number of threads changes: 16 sums side by side, in float32 over at most
-// CHUNK_TALLIED numbers (an error of 1e-7), then 8 in float64. Where a row's largest number says that float32 may not hold its squares,
-// squares that are float64 all the way take their place: they are added up only where `exact` asks for them.
+// CHUNK_TALLIED numbers (an error of 1e-7), then in float64. Where a row's largest number says that float32 may not hold
+// its squares, sums that are float64 all the way take their place: they are added up only where `exact` asks for them.
 
 constexpr int64_t TALLIED = 4;  // sums of each row, in the order above
 constexpr int64_t CHUNK_TALLIED = 512;
@@ -10,7 +10,7 @@ constexpr float LEAST = 1e-15f, MOST = 1e15f;
 constexpr int SIDES = 16, HALF = SIDES / 2;
 
 struct Sums {
-  double l1, squares, exact_squares;
+  double l1, squares, exact_l1, exact_squares;
   int64_t others;  // what is not 0
   int32_t linf;    // bits of a float without a sign, which are ordered as it is
 };
@@ -25,6 +25,7 @@ inline void store_native(float* p, const native& v) { __builtin_memcpy(p, &v, si
 
 typedef float half __attribute__((vector_size(HALF * sizeof(float))));
 typedef double exact_half __attribute__((vector_size(HALF * sizeof(double))));
+typedef int64_t exact_bits __attribute__((vector_size(HALF * sizeof(int64_t))));
 
 // What SIDES numbers side by side come to, by quarters (loops over them were compiled to pairs).
 typedef float quarter __attribute__((vector_size(SIDES / 4 * sizeof(float))));
@@ -61,19 +62,18 @@ inline int64_t total_of(const native_bits* sides) {
   return int32_t(two) + (two >> 32);
 }
 
-inline double exact_squares(const float* x, int64_t n) {
-  exact_half sum = {};
+inline void add_exact(const float* x, int64_t n, Sums& __restrict sums) {
+  exact_half sizes = {}, squares = {};
   int64_t i = 0;
   for (; i + HALF <= n; i += HALF) {
     half numbers;
     __builtin_memcpy(&numbers, x + i, sizeof numbers);
     const exact_half number = __builtin_convertvector(numbers, exact_half);
-    sum += number * number;
+    sizes += (exact_half)((exact_bits)number & 0x7FFFFFFFFFFFFFFF);
+    squares += number * number;
   }
-  double squares = 0.0;
-  for (int k = 0; k < HALF; ++k) squares += sum[k];
-  for (; i < n; ++i) squares += double(x[i]) * double(x[i]);
-  return squares;
+  for (int k = 0; k < HALF; ++k) sums.exact_l1 += sizes[k], sums.exact_squares += squares[k];
+  for (; i < n; ++i) sums.exact_l1 += __builtin_fabs(double(x[i])), sums.exact_squares += double(x[i]) * double(x[i]);
 }
 
 // Sums of every SIDES-th few numbers of a row: as many as a register holds. (Arrays of them were kept in memory.)
@@ -159,16 +159,17 @@ struct Chunk {
     sums.squares += total(squares);
     sums.linf = most > sums.linf ? most : sums.linf;
     sums.others += total_of(others);
-    if (exact) sums.exact_squares += exact_squares(x, n);
+    if (exact) add_exact(x, n, sums);
   }
 };
 
-// Writes a row's sums; returns whether they are right without exact squares.
+// Writes a row's sums; returns whether they are right without exact sums.
 inline bool finish(const Sums& sums, int64_t numbers, double* out) {
   float linf;  // NaN if there is one: no bits are larger
   __builtin_memcpy(&linf, &sums.linf, sizeof linf);
   const bool holds = linf < MOST && (linf > LEAST || linf == 0.0f);
-  out[0] = double(numbers - sums.others), out[1] = sums.l1, out[3] = linf;
+  out[0] = double(numbers - sums.others), out[3] = linf;
+  out[1] = holds ? sums.l1 : sums.exact_l1;
   out[2] = holds ? sums.squares : sums.exact_squares;
   return holds;
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import nn
 
-from ..attacks.gradient import check_input, check_shapes, input_gradient
+from ..attacks.gradient import check_input, input_gradient
 from ..engine import Prepared
 from ..ops import check
 from .table import LayerGradient, Sparsity
@@ -84,8 +84,7 @@ def gradient_sparsity(
     batches = 0
     with watching(network, underflow=underflow, in_kernels=engine is not None) as watched:
         for batch_x, batch_y in _batches(x, y):
-            refuse = check_input if attack is None else check_shapes  # an attack looks at the values itself
-            refuse(batch_x, batch_y)
+            check_input(batch_x, batch_y)
             if not batch_y.numel():
                 raise ValueError(f"x has shape {list(batch_x.shape)}: there is no sample in it.")
             watched.labelled(batch_y)

@@ -41,14 +41,32 @@ class Tally:
 
     def counted(self, gradient: torch.Tensor, B: int) -> Counts:
         """Count [T, B, ...], [T*B, ...] or [B, ...]."""
+        return count(gradient, self.steps(gradient, B), B, exact=self.exact)
+
+    def steps(self, gradient: torch.Tensor, B: int) -> int:
+        """Return the time steps of a gradient: T, or 1 of what knows none; refuse what is neither."""
         # with as many samples as steps, [B, classes] and [B, C, H, W] could be taken for steps
         has_steps = gradient.shape[:2] == (self.T, B) and (self.T != B or gradient.dim() in (3, 5))
         if has_steps or gradient.shape[0] == self.T * B:
-            return count(gradient, self.T, B, exact=self.exact)
+            return self.T
         if gradient.shape[0] == B:
-            return count(gradient, 1, B, exact=self.exact)
+            return 1
         shape, first = list(gradient.shape), f"[{self.T}, {B}, ...], [{self.T * B}, ...] or [{B}, ...]"
         raise ValueError(f"network has a layer whose gradient has shape {shape}, expected {first}.")
+
+
+class _Offered(NamedTuple):
+    """A gradient that waits to be counted.
+
+    Attributes:
+        gradient: kept until then, so that nothing else lies in its place.
+        version: torch's count of its changes.
+        takers: who gets the counts, and whether in a pass in which nothing underflows.
+    """
+
+    gradient: torch.Tensor
+    version: int | None
+    takers: list[tuple[Tally, bool]]
 
 
 class Uncounted:
@@ -61,36 +79,46 @@ class Uncounted:
     MOST = 2  # two branches of a block come before the layer in front of one
 
     def __init__(self):
-        self._waiting: dict[tuple, tuple[torch.Tensor, int, list[tuple[Tally, bool]]]] = {}
+        self._waiting: dict[tuple, _Offered] = {}
 
-    def offer(self, gradient: torch.Tensor, B: int, tally: Tally, again: bool) -> None:
-        """Have a gradient counted for a tally; it is kept until then."""
-        _, _, tallies = self._waiting.setdefault(_identity(gradient), (gradient, B, []))
-        tallies.append((tally, again))
+    def offer(self, gradient: torch.Tensor, T: int, B: int, tally: Tally, again: bool) -> None:
+        """Have a gradient of T * B samples counted for a tally."""
+        offered = _Offered(gradient, _version(gradient), [])
+        self._waiting.setdefault(_identity(gradient, T, B), offered).takers.append((tally, again))
         self.settle(self.MOST)
 
     def counted(self, gradient: torch.Tensor, counts: Counts) -> None:
         """Tell what the counts of a gradient are."""
-        _, _, tallies = self._waiting.pop(_identity(gradient), (None, 0, ()))
-        for tally, again in tallies:
-            tally.add([counts], again)
+        offered = self._waiting.pop(_identity(gradient, *counts.table.shape[1:3]), None)
+        if offered is not None:
+            self._give(offered, counts)
 
     def settle(self, kept: int = 0) -> None:
         """Count all but the `kept` that came last."""
         while len(self._waiting) > kept:
-            gradient, B, tallies = self._waiting.pop(next(iter(self._waiting)))
-            counts = tallies[0][0].counted(gradient, B)
-            for tally, again in tallies:
-                tally.add([counts], again)
+            key = next(iter(self._waiting))
+            offered = self._waiting.pop(key)
+            self._give(offered, count(offered.gradient, *key[-2:]))
 
     def forget(self) -> None:
         """Let go of what a pass left that failed."""
         self._waiting.clear()
 
+    def _give(self, offered: _Offered, counts: Counts) -> None:
+        if _version(offered.gradient) != offered.version:
+            which = f"a gradient of shape {list(offered.gradient.shape)}"
+            raise ValueError(f"network changes {which} in place on its way; expected a new tensor, or engine=None.")
+        for tally, again in offered.takers:
+            tally.add([counts], again)
 
-def _identity(gradient: torch.Tensor) -> tuple:
+
+def _identity(gradient: torch.Tensor, T: int, B: int) -> tuple:
     """Return what is the same for two tensors that lie in the same place, of which one is alive."""
-    return gradient.data_ptr(), gradient.shape, gradient.stride(), gradient.dtype
+    return gradient.data_ptr(), gradient.shape, gradient.stride(), gradient.dtype, T, B
+
+
+def _version(gradient: torch.Tensor) -> int | None:
+    return None if gradient.is_inference() else gradient._version
 
 
 class Seen(NamedTuple):
@@ -155,7 +183,12 @@ class Book:
                         left.append((row, parts))
                         continue
                     rows.add(row)
-                    group = groups.setdefault(parts[0].table.shape[1:3], {})
+                    shapes = {part.table.shape[1:3] for part in parts}
+                    if len(shapes) > 1:
+                        each = " and ".join(str(list(shape)) for shape in sorted(shapes))
+                        what = f"a layer with gradients of {each} time steps and samples at its inputs"
+                        raise ValueError(f"network has {what}; expected the same of all.")
+                    group = groups.setdefault(shapes.pop(), {})
                     group.setdefault(tuple(map(id, parts)), (parts, []))[1].append(row)
                 for (steps, B), group in groups.items():
                     self._add(again, steps, B, list(group.values()))
@@ -169,7 +202,7 @@ class Book:
     def read(self) -> Seen:
         """Return what was seen."""
         sums = self.sums.cpu()
-        numbers, (samples, all_passes) = torch.zeros_like(sums[:, :, 0]), torch.zeros(2, sums.shape[1]).long()
+        numbers, (samples, all_passes) = torch.zeros_like(sums[:, :, 0]), sums.new_zeros(2, sums.shape[1]).long()
         for again, plans in enumerate(self._plans):
             for plan in plans.values():
                 passes = plan.add.times.item()
@@ -178,7 +211,7 @@ class Book:
                     all_passes[plan.rows] += passes
                     samples[plan.rows] += passes * plan.samples
         there = torch.where(numbers > 0, numbers, torch.nan)
-        of_samples = torch.where(numbers[0] > 0, samples[:, None], torch.nan)
+        of_samples = torch.where(numbers[0] > 0, samples.double()[:, None], torch.nan)
         columns = torch.cat([sums[:, :, 0] / there, sums[0, :, 1:].transpose(0, 1) / of_samples])
         columns = columns.permute(1, 2, 0)
         return Seen(columns, samples.tolist(), all_passes.tolist(), bool(sums[1, :, 1, -1].isfinite().all()))

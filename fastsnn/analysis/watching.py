@@ -118,7 +118,7 @@ class Watched:
                 tally.add([counts[side] for side in sides], self._again)
             self._uncounted.counted(grad_out, counts.output)
             if grad_x is not None:
-                self._uncounted.offer(grad_x, self._B, self.sides[names[0]][0], self._again)
+                self._uncounted.offer(grad_x, *grad_out.shape[:2], self.sides[names[0]][0], self._again)
 
         return take
 
@@ -157,14 +157,16 @@ class Watched:
     def forget(self) -> None:
         """Let go of the last pass's tensors, and of what was counted in one that failed."""
         self._x = None
+        self._forget()
+
+    def _forget(self) -> None:
         self._uncounted.forget()
         for book in self.books:
             book.forget()
 
     def _before(self, network, inputs):
         x = inputs[0]
-        self.forget()
-        self._called = {NETWORK: None}
+        self._called, self._x = {NETWORK: None}, None
         self._T, self._B = (x.shape[0] if x.dim() == 5 else None), x.shape[default_batch_axis(x)]
         if not (torch.is_grad_enabled() and x.requires_grad):
             return None
@@ -203,6 +205,7 @@ class Watched:
 
     def _backward(self, grad, inner, logits, x):
         """See a pass begin, and go through it with larger numbers first."""
+        self._forget()  # what one left that failed
         if self.underflow:
             self._again = True
             try:
@@ -230,7 +233,8 @@ class Watched:
     def _take(self, name, side, gradients):
         tally = self.sides[name][side]
         if self.in_kernels and len(gradients) == 1:
-            self._uncounted.offer(gradients[0], self._B, tally, self._again)
+            steps = tally.steps(gradients[0], self._B)
+            self._uncounted.offer(gradients[0], steps, self._B, tally, self._again)
         else:
             tally.take(gradients, self._B, self._again)
 

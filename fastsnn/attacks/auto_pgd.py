@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from ..ops import check, momentum_step
+from ..ops import check, layout, momentum_step
 from ..ops.attack_step import default_batch_axis
 from .balls import L2, Linf, ball_of
 from .draws import Generators
@@ -178,6 +178,7 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
 def _momentum_step(ball, origin, eps, axis):
     """Return the function from iterate, the one before, gradient, step sizes [B] and weight to the next iterate."""
     if isinstance(ball, Linf):
+        origin = layout.dense(origin)
         return lambda adv, before, g, size, weight: momentum_step.step(adv, before, g, origin, eps, size, weight, axis)
 
     def back(moved):

@@ -195,17 +195,6 @@ def check_input(x: torch.Tensor, y: torch.Tensor) -> None:
     Raises:
         ValueError, TypeError: x is not float32 in [0, 1] with a batch, or y not one label for each of its samples.
     """
-    check_shapes(x, y)
-    low, high = (one.item() for one in torch.aminmax(x.detach())) if x.numel() else (0, 1)
-    if not (low >= 0 and high <= 1):  # NaN is neither
-        what = f"values from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else "inf or NaN"
-        raise ValueError(f"x has {what}, expected numbers in [0, 1].")
-    if y.numel() and y.min() < 0:
-        raise ValueError(f"y has the label {y.min().item()}, expected labels of at least 0.")
-
-
-def check_shapes(x: torch.Tensor, y: torch.Tensor) -> None:
-    """Do that part of it which looks at no value."""
     check.tensor("x", x, (torch.float32,))
     if x.dim() < 2:
         raise ValueError(f"x has shape {list(x.shape)}, expected images [B, C, H, W] or encoded input [T, B, C, H, W].")
@@ -217,6 +206,12 @@ def check_shapes(x: torch.Tensor, y: torch.Tensor) -> None:
         raise ValueError(f"y has shape {list(y.shape)}, expected [{samples}]: one label for each sample of x.")
     if y.device != x.device:
         raise ValueError(f"y is on {y.device} but x is on {x.device}; move one of them with .to(device).")
+    low, high = (one.item() for one in torch.aminmax(x.detach())) if x.numel() else (0, 1)
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        what = f"values from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else "inf or NaN"
+        raise ValueError(f"x has {what}, expected numbers in [0, 1].")
+    if samples and y.min() < 0:
+        raise ValueError(f"y has the label {y.min().item()}, expected labels of at least 0.")
 
 
 def _check_logits(logits, y, differentiable):

@@ -35,6 +35,10 @@ class Counts(NamedTuple):
         """Return zeros (-0 is one), L1, squared L2 and Linf, [T, B, 4]; [1, B, 4] of what knows no time."""
         return self.table[self.place]
 
+    def to(self, device: torch.device) -> Counts:
+        """Return them on another device."""
+        return self._replace(table=self.table.to(device))
+
     @property
     def address(self) -> int:
         """Return where these sums begin."""
@@ -70,7 +74,8 @@ class Addition:
 
     def __init__(self, places: Sequence[tuple[int, Sequence[int]]], device: torch.device):
         self.times = torch.zeros((), dtype=torch.int64, device=device)
-        if device.type == "cpu" and not library.unavailable():
+        few = max(parts for parts, _ in places) <= library.MOST_ADDED
+        if few and device.type == "cpu" and not library.unavailable():
             self._calls = list(_calls(places))
             return
         self._calls = None
@@ -87,6 +92,7 @@ class Addition:
         Each step is added to its own, all of them together to the last. Sums of what knows no time have one step, where
         T are more: they are added to the last alone.
         """
+        counts = [one if one.table.device == totals.device else one.to(totals.device) for one in counts]
         (_, steps, B, _), T = counts[0].table.shape, totals.shape[-1] - 1
         if self._calls is None:
             added = self._by_torch([one.sums for one in counts])
@@ -128,7 +134,7 @@ def _table(places: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:
     """Return the table of `struct TallyAdded`."""
     firsts = [accumulate(numbers, initial=0) for numbers in zip(*((p, len(rows)) for p, rows in places), strict=True)]
     heads = [number for both in zip(*firsts, strict=True) for number in both]
-    return torch.tensor([*heads, *(row for _, rows in places for row in rows)])
+    return torch.tensor([*heads, *(row for _, rows in places for row in rows)], device="cpu")
 
 
 def _reference(rows: torch.Tensor) -> torch.Tensor:

@@ -2,16 +2,20 @@
 
 import contextlib
 import gc
+import math
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import fastsnn
 from fastsnn import attacks
 from fastsnn.analysis import gradient_sparsity
+from fastsnn.analysis.watching import watching
 from fastsnn.attacks import graph
+from fastsnn.attacks.gradient import input_gradient
 from fastsnn.ops import library, tape
 
 from ..attacks.networks import settled
@@ -273,6 +277,103 @@ def test_a_layer_that_is_called_twice_and_gradients_that_change_on_their_way(cha
     net, (x, y) = warmed(Twice(change)), batch(T, B)
     found = gradient_sparsity(net, x[..., :4, :4], y, per_step=True, engine="auto", underflow=False)
     assert_close(found, gradient_sparsity(net, x[..., :4, :4], y, per_step=True, underflow=False))
+
+
+class Halved(nn.Module):
+    """Two layers, the second with half of the time steps, and a hook between them."""
+
+    def __init__(self, change=None):
+        super().__init__()
+        self.change = change
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+        self.neurons = nn.ModuleList(fastsnn.nn.IFNode() for _ in range(2))
+        self.fc = nn.Linear(3, 10)
+
+    def forward(self, x_seq):
+        out = fastsnn.nn.spiking_layer(self.convs[0], None, self.neurons[0], x_seq)
+        out = out.unflatten(0, (-1, 2)).mean(1)
+        if self.change is not None and out.requires_grad:
+            out.register_hook(self.change)
+        out = fastsnn.nn.spiking_layer(self.convs[1], None, self.neurons[1], out, spikes=False)
+        return self.fc(out.mean((3, 4))).mean(0)
+
+
+def test_a_layer_with_other_time_steps_than_the_network_is_counted_with_its_own():
+    torch.manual_seed(0)
+    net, (x, y) = Halved().eval(), batch(T, B)
+    table = {row.layer: row for row in gradient_sparsity(net, x, y, engine="auto", underflow=False)}
+    with input_gradient(net, engine=None) as gradient:
+        seen = {}
+        net.convs[1].register_full_backward_hook(lambda module, at_input, _: seen.update(grad=at_input[0]))
+        gradient(x, y)
+    rows = seen["grad"].unflatten(0, (-1, B)).transpose(0, 1).flatten(1).double()  # [B, ...], of T / 2 steps
+    found = table["convs.1"]
+    expected = (
+        (rows == 0).double().mean(),
+        rows.abs().sum(1).mean(),
+        rows.norm(dim=1).mean(),
+        rows.abs().amax(1).mean(),
+    )
+    for value, other in zip((found.zeros_in, found.l1_in, found.l2_in, found.linf_in), expected, strict=True):
+        assert value == pytest.approx(other.item(), rel=1e-4)
+
+
+def test_a_gradient_that_changes_in_place_is_refused():
+    net, (x, y) = Halved(lambda grad: grad.mul_(2)).eval(), batch(T, B)
+    with pytest.raises(ValueError, match=r"changes a gradient of shape .* in place"):
+        gradient_sparsity(net, x, y, engine="auto", underflow=False)
+
+
+class Mixed(nn.Module):
+    """A layer with two inputs, of which one knows no time."""
+
+    class Add(nn.Module):
+        def forward(self, one, other):
+            return one * other
+
+    def __init__(self):
+        super().__init__()
+        self.add, self.fc, self.each = self.Add(), nn.Linear(6, 10), nn.Linear(6, 6)
+
+    def forward(self, x_seq):
+        x_seq = x_seq.flatten(2)[..., :6]
+        return self.fc(self.add(x_seq, self.each(x_seq.mean(0)))).mean(0)
+
+
+def test_inputs_of_a_layer_that_know_time_and_do_not_are_refused():
+    with pytest.raises(ValueError, match=r"has a layer with gradients of .* time steps and samples at its inputs"):
+        gradient_sparsity(Mixed(), *batch(T, B), underflow=False)
+
+
+def test_a_network_that_is_called_again_in_the_middle_of_a_pass_is_counted_whole():
+    net, (x, y) = settled(width=4), batch(T, B)
+
+    def attack(x, y):
+        logits = checkpoint(net, x.clone().requires_grad_(), use_reentrant=False)
+        nn.functional.cross_entropy(logits, y, reduction="sum").backward()
+
+    net.requires_grad_(False)
+    found = gradient_sparsity(net, x, y, attack=attack, underflow=False)
+    whole = found[0]
+    assert not any(math.isnan(value) for value in (whole.zeros_out, whole.l1_out)) and found.passes >= 1
+
+
+@pytest.mark.parametrize("engine", ["auto", None])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_default_type_of_torch_changes_no_average(engine, dtype):
+    net, (x, y) = settled(width=4), batch(T, 5)
+    parts = [(x, y)] * 53  # 265 samples: bfloat16 has 264 and 266
+    expected = gradient_sparsity(net, parts, engine=engine, underflow=False)
+    with watching(net, underflow=False, in_kernels=engine is not None) as watched:
+        for one, labels in parts:
+            with input_gradient(net, engine=engine) as gradient:
+                gradient(one, labels)
+    torch.set_default_dtype(dtype)
+    try:
+        (seen,) = watched.read()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert seen.columns[0, -1, 2].item() == expected[0].l1_in
 
 
 @pytest.mark.parametrize("engine", ["auto", None])

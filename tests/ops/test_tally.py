@@ -31,8 +31,8 @@ def test_rows_of_any_length_are_counted(instruction_set, numbers):
     assert_same(count(gradient, T, B, exact=True), gradient)
 
 
-@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e-16, 1e14, 1e30])
-def test_no_square_underflows_or_overflows(instruction_set, size):
+@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e-16, 1e14, 1e30, 1e37])
+def test_no_sum_underflows_or_overflows(instruction_set, size):
     gradient = sparse(T, B, 600, size=size)
     assert_same(count(gradient, T, B), gradient)
 
@@ -162,3 +162,9 @@ def test_an_infinite_sum_stays_one(instruction_set):
     sums[1, 2, 3] = torch.inf
     Addition([(1, [0]), (1, [1])], torch.device("cpu"))(counts(*sums), totals)
     assert totals[1, :, 2:].isinf().all() and totals[1, :, :2].isfinite().all() and totals[0].isfinite().all()
+
+
+def test_more_gradients_at_a_place_than_a_call_takes_are_added_too():
+    sums, totals = list(torch.rand(130, 3, 2, 4, dtype=torch.float64)), torch.zeros(1, 4, 4, dtype=torch.float64)
+    Addition([(130, [0])], torch.device("cpu"))(counts(*sums), totals)
+    torch.testing.assert_close(totals[0], added_up(sums), rtol=1e-12, atol=0)

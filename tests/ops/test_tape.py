@@ -234,7 +234,6 @@ def test_a_step_that_fails_leaves_nobody_listening():
     assert not library.is_heard() and not torch._C._len_torch_dispatch_stack()
 
 
-@needs_kernels
 def test_what_is_done_aside_is_done_once_and_kept():
     made, x = {}, torch.ones(4)
 
@@ -251,6 +250,7 @@ def test_what_is_done_aside_is_done_once_and_kept():
     assert torch.equal(made["total"], torch.full((4,), 5.0))
 
 
+@needs_kernels
 def test_a_kernel_that_fails_in_a_replay_says_so():
     x = torch.rand(4, 8)
     made = recorded(lambda: functional.integrate_fire(x))

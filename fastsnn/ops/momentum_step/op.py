@@ -20,7 +20,7 @@ def step(
     weight: float,
     batch_axis: int,
 ) -> torch.Tensor:
-    """Return the next iterate, like adv.
+    """Return the next iterate, like adv: channels-last where [T, B, C, H, W] is, else contiguous.
 
     Args:
         adv: iterate, float32 in [0, 1].
