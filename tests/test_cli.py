@@ -153,6 +153,7 @@ def test_sparsity_takes_the_weights_that_a_sweep_trained(capsys, tmp_path):
         (["--attack", "square"], "invalid choice: 'square'"),
         (["--models", "sew_resnet19"], "Did you mean"),
         (["--images", "9999"], "360 test images"),
+        (["--steps", "0"], "steps is 0 with attack='pgd'"),
         (["--restarts", "3"], "unrecognized arguments"),
         (["--out", __file__], "neither empty nor the folder of a measurement"),
     ],

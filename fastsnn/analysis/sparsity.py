@@ -78,6 +78,8 @@ def gradient_sparsity(
         raise TypeError(
             f"network is of type {type(network).__name__}, expected a torch.nn.Module, whose layers are watched."
         )
+    if attack is not None and not callable(attack):
+        raise TypeError(f"attack is {attack!r}, expected a function of x and y such as attacks.PGD(network), or None.")
     check.one_of("precision", precision, ("reference", "fp32"))
     if engine is not None:
         check.one_of("engine", engine, ("auto",))

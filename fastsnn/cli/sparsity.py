@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise ImportError(missing)
         settings = settings_of(arguments)
         sparsity.check_single(settings)
+        if arguments.attack != "none" and 0 in settings.steps:
+            raise ValueError(f"steps is 0 with attack={arguments.attack!r}: there is no gradient; expected at least 1.")
         out = arguments.out or sparsity.default_out(settings, arguments.attack, fused=arguments.fused)
         weights.directory()
         sparsity.make_folder(out)

@@ -367,6 +367,9 @@ def test_the_network_is_left_as_it_was_found_also_after_an_exception():
         ({"precision": "fast"}, ValueError, "precision is 'fast'"),
         ({"bn": "frozn"}, ValueError, "Did you mean 'frozen'"),
         ({"attack": lambda x, y: x}, ValueError, "no backward pass through network"),
+        ({"attack": "pgd"}, TypeError, "attack is 'pgd', expected a function"),
+        ({"attack": lambda x, y: x, "x": torch.full((T, B, 3, 32, 32), torch.nan)}, ValueError, "x has inf or NaN"),
+        ({"attack": lambda x, y: x, "y": torch.tensor([-1, 0])}, ValueError, "y has the label -1"),
     ],
 )
 def test_bad_input_is_refused(change, error, message):
