@@ -3,9 +3,9 @@
     python -m bench.counting [--depth 18] [--widths 64 16] [--threads 1 2] [--batch 60] [--batches 6] [--rounds 5]
 
 PGD with 7 steps on a stream of batches, alone and counted, in turn on the same new networks: the least seconds of a
-whole stream (its first batch runs as it is, its second is recorded), and of one replayed step. By default it is as many
-batches and images as `fastsnn sparsity` takes of the digits. First it is checked that what was counted over replayed
-steps is what is counted over steps as they are. The goal is 5 %.
+whole stream (its first batch runs as it is, its second is recorded), of the same without recordings (as other attacks
+are), and of one replayed step. By default it is as many batches and images as `fastsnn sparsity` takes of the digits.
+First it is checked that what was counted over replayed steps is what is counted over steps as they are. The goal: 5 %.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def stream(depth: int, pool: str, width: int, batch: int, batches: int):
     return net, parts
 
 
-def alone(net, parts):
+def alone(net, parts, **how):
     """Attack every batch."""
-    attack = PGD(net, **HOW)
+    attack = PGD(net, **HOW | how)
     for x, y in parts:
         attack(x, y)
 
@@ -75,18 +75,22 @@ def measure(
     sizes = (depth, pool, width, batch)
     check(*stream(*sizes, 3))
 
-    def fresh(work):
+    def fresh(work, **how):
         net, parts = stream(*sizes, batches)
-        return lambda: work(net, parts)
+        return lambda: work(net, parts, **how)
 
-    streams = [seconds / batches for seconds in least([lambda: fresh(alone), lambda: fresh(counted)], rounds)]
+    def each(**how):
+        works = [lambda work=work: fresh(work, **how) for work in (alone, counted)]
+        return [seconds / batches for seconds in least(works, rounds)]
+
+    streams, unrecorded = each(), each(graph=None)
     net, parts = stream(*sizes, 2)
     alone(net, parts)
     with watching(net, underflow=False, in_kernels=True):  # whose sums a counted step adds to
         alone(net, parts)
         replays = [one.replay for one in graph._of_networks[net].kept.values()]
         assert len(replays) == 2
-        return streams, least([lambda replay=replay: replay for replay in replays], 10 * rounds)
+        return [streams, unrecorded, least([lambda replay=replay: replay for replay in replays], 10 * rounds)]
 
 
 def main() -> None:
@@ -98,8 +102,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
     print(f"PGD-7, SEW-ResNet{arguments.depth}, batch {arguments.batch}, T=10, 32x32; {machine()}\n")
-    print("| width | pooling | threads | a batch alone, ms | counted | a replayed step alone, ms | counted |")
-    print("|---|---|---|---|---|---|---|")
+    heads = [f"{what} alone, ms | counted" for what in ("a batch", "without recordings", "a replayed step")]
+    print(f"| width | pooling | threads | {' | '.join(heads)} |\n{9 * '|---'}|")
     for width in arguments.widths:
         for pool in ("max", "avg"):
             for threads in arguments.threads:
