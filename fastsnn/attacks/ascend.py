@@ -13,7 +13,7 @@ import torch
 
 from ..ops import check
 from ..ops.attack_step import default_batch_axis, per_sample
-from . import graph
+from . import cycles, graph
 from .balls import BALLS, L1, L2, Linf
 from .copies import Run, Worst, in_passes
 from .draws import Draw
@@ -120,7 +120,11 @@ def gradient_steps(ball: Linf | L2 | L1, steps: int, decay: float | None = None)
         """Return the last iterate from the first; eps, y and alpha hold one value for each sample."""
         axis, done, past = default_batch_axis(adv), 0, None
         gradient.begin()
-        if gradient.graph is not None and ball is BALLS["linf"] and decay is None:
+        if ball is not BALLS["linf"] or decay is not None:
+            pass
+        elif cycles.may_be_found(gradient, steps):
+            adv, done = cycles.climb(gradient, adv, origin, y, eps, alpha, steps - 1), steps - 1
+        elif gradient.graph is not None:
             adv, done = graph.climb(gradient, adv, origin, y, eps, alpha, steps)
         for i in range(done, steps):
             direction = gradient(adv, y)

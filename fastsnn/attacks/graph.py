@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import nn
@@ -40,6 +40,7 @@ def climb(
     eps: torch.Tensor,
     alpha: torch.Tensor,
     steps: int,
+    seen_by: Callable[[torch.Tensor, int], bool] | None = None,
 ) -> tuple[torch.Tensor, int]:
     """Replay the steps of an attack where such a step is recorded, or is met for the second time.
 
@@ -51,10 +52,12 @@ def climb(
         eps: budgets [B].
         alpha: step sizes [B].
         steps: iterations, at least 0.
+        seen_by: called with iterates (memory of the recording's) and how many steps led to them, tells whether to stop.
+            With it no step is the last one, whose rounding differs.
 
     Returns:
-        An iterate, and how many steps led to it: all; none, and first itself; or two, where recording failed, which is
-        logged once for a network.
+        An iterate, and how many steps led to it: all, or as many as were wanted; none, and first itself; or two, where
+        recording failed, which is logged once for a network.
     """
     recorder = recorder_on(first.device)
     if recorder is None or not steps or not is_replayable(gradient, first, recorder.most_samples):
@@ -68,7 +71,7 @@ def climb(
         return first, 0
     try:
         with gradient.order:  # that of this attack, also around replays
-            return recordings.climb(gradient, (first, origin, y, eps, alpha), steps, recorder)
+            return recordings.climb(gradient, (first, origin, y, eps, alpha), steps, recorder, seen_by)
     except torch.OutOfMemoryError:
         recordings.kept.clear()  # whoever tries again with less may need what they hold
         raise
@@ -133,7 +136,7 @@ class _Recordings:
         self.failed: set[tuple | None] = set()  # kinds, or None: all
         self.traits = None
 
-    def climb(self, gradient, attack, steps, recorder) -> tuple[torch.Tensor, int]:
+    def climb(self, gradient, attack, steps, recorder, seen_by) -> tuple[torch.Tensor, int]:
         """See the function `climb`."""
         first, origin, _, eps, alpha = attack
         axis, done = default_batch_axis(first), 0
@@ -163,14 +166,20 @@ class _Recordings:
             while self.kept and recording.bytes + sum(one.bytes for one in self.kept.values()) > MOST_BYTES:
                 del self.kept[next(iter(self.kept))]
             self.kept[key] = recording
-        adv = recording.statics[0]
-        for _ in range(done, steps - 1):
+        adv, own = recording.statics[0].narrow(axis, 0, key[1]), torch.empty_like(layout.dense(first))
+        stop = seen_by is not None and done > 0 and seen_by(adv, done)
+        while done < (steps if seen_by else steps - 1) and not stop:
             recording.replay()
-        before = torch.empty_like(layout.dense(first)).copy_(adv.narrow(axis, 0, key[1]))
-        recording.replay()
+            done += 1
+            stop = seen_by is not None and seen_by(adv, done)
+        before = own.copy_(adv)
+        if seen_by is None:
+            recording.replay()
         gradient.take(recording.finite)
         if gradient.bn == "drift":  # replays move statistics behind the back of torch's count of changes
             torch.autograd.graph.increment_version([*gradient.module.buffers()])
+        if seen_by is not None:
+            return before, done
         last = recording.gradient.narrow(axis, 0, key[1])
         return attack_step.step(before, origin, last, eps, alpha, axis, True, None), steps
 

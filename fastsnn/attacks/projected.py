@@ -77,7 +77,8 @@ def pgd(
 
         eps: budget, at least 0: a number, or one per sample [B]; the paper's is 6/255; or a list of such.
         alpha: step: a number, or one per sample [B]; the paper's is 0.01.
-        steps: iterations; the paper's are 7.
+        steps: iterations; the paper's are 7. From 50 on those that would repeat earlier ones bit by bit are not made,
+            where kernels are deterministic (see cycles.py) and norm is "linf"; the result is that of all of them.
         norm: of the budget: "linf", as in the paper; with "l2" or "l1" a step is alpha * gradient / |gradient|, and
             what leaves the ball is scaled back, as in foolbox.
         random_start: begin at a uniform draw from the ball rather than at x.
