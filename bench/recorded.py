@@ -15,7 +15,7 @@ import torch
 
 import fastsnn
 from fastsnn import functional
-from fastsnn.attacks.graph import _of_networks
+from fastsnn.attacks.recordings import of_networks
 
 from .machine import machine
 from .pairs import settle
@@ -34,7 +34,7 @@ def measure(net, x, y, rounds: int, how: dict) -> dict[str | None, float]:
 
     expected = attack(None)
     assert all(torch.equal(attack("auto"), expected) for _ in range(3)), "a replay has other bits"
-    assert _of_networks[net].kept, "nothing was recorded"
+    assert of_networks[net].kept, "nothing was recorded"
     best = {None: float("inf"), "auto": float("inf")}
     for _ in range(rounds):
         for graph in best:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fastsnn
-from fastsnn.attacks import graph
+from fastsnn.attacks import recordings
 from fastsnn.engine import prepare
 
 from .spikingjelly_networks import batch
@@ -94,7 +94,7 @@ def assert_as_without_graphs(net, x, y, **how):
 
 
 def sizes_recorded(net):
-    return [samples for _, samples in graph._of_networks[net].kept]
+    return [samples for _, samples in recordings.of_networks[net].kept]
 
 
 @pytest.mark.parametrize("engine", ["auto", None])
@@ -120,11 +120,11 @@ def test_a_smaller_batch_is_filled_up_and_changed_weights_are_recorded_anew(same
     net = settled().cuda()
     for samples in (4, 4, 3):
         assert_as_without_graphs(net, *on_the_gpu(B=samples))
-    (recording,) = graph._of_networks[net].kept.values()
+    (recording,) = recordings.of_networks[net].kept.values()
     net.layer1[0].conv1.weight.data.mul_(1.5)
     for _ in range(3):
         assert_as_without_graphs(net, *on_the_gpu(B=4))
-    (another,) = graph._of_networks[net].kept.values()
+    (another,) = recordings.of_networks[net].kept.values()
     assert another is not recording
 
 

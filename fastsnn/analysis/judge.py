@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..attacks import fgsm, pgd, square
-from ..attacks.gradient import input_gradient
+from ..attacks.input_gradient import input_gradient
 from ..engine import remembered
 from ..engine.under_attack import under_attack
 from ..nn import IFNode, seen_through

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import nn
 
-from ..attacks.gradient import check_input, input_gradient
+from ..attacks.gradient import check_input
+from ..attacks.input_gradient import input_gradient
 from ..engine import Prepared
 from ..ops import check
 from .table import LayerGradient, Sparsity

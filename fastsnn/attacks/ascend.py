@@ -17,7 +17,8 @@ from . import cycles, graph
 from .balls import BALLS, L1, L2, Linf
 from .copies import Run, Worst, in_passes
 from .draws import Draw
-from .gradient import InputGradient, check_input, input_gradient
+from .gradient import InputGradient, check_input
+from .input_gradient import input_gradient
 from .rows import beside, of_each
 
 Budget = float | torch.Tensor
@@ -124,7 +125,7 @@ def gradient_steps(ball: Linf | L2 | L1, steps: int, decay: float | None = None)
             pass
         elif cycles.may_be_found(gradient, steps):
             adv, done = cycles.climb(gradient, adv, origin, y, eps, alpha, steps - 1), steps - 1
-        elif gradient.graph is not None:
+        elif gradient.replays is not None:
             adv, done = graph.climb(gradient, adv, origin, y, eps, alpha, steps)
         for i in range(done, steps):
             direction = gradient(adv, y)

@@ -52,7 +52,7 @@ def climb(
     adv, each = first, (y, eps, alpha)
     while rounds.left:
         made = 0
-        if gradient.graph is not None:
+        if gradient.replays is not None:
             adv, made = graph.climb(gradient, adv, origin, *each, steps - rounds.start, rounds)
         while not rounds.may_go:
             look = gradient(adv, each[0])

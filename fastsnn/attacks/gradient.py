@@ -1,82 +1,33 @@
-"""Where attacks get their gradient: of the summed loss with respect to the input, and nothing else."""
+"""What attacks climb along: the gradient of the summed loss with respect to the input, and nothing else."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 
-from ..engine import Prepared, remembered
 from ..engine.under_attack import under_attack
-from ..nn import precision as in_precision
 from ..ops import check, layout
 from ..ops.attack_step import default_batch_axis
-from .independence import are_independent, draws_for_each, in_one_order
+from .independence import draws_for_each
 from .objectives import AWAY, Objective
 from .seen import Rule
-from .surrogates import surrogate_of
-from .wrappers import EOT
 
 _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-@contextlib.contextmanager
-def input_gradient(
-    network: Callable[[torch.Tensor], torch.Tensor],
-    *,
-    bn: str = "frozen",
-    precision: str = "fp32",
-    engine: str | None = "auto",
-    graph: str | None = "auto",
-    surrogate: str | None = None,
-    objective: Objective = AWAY,
-) -> Iterator[InputGradient]:
-    """Hold `network` in the state it is attacked in, and yield the function from iterate and labels to the gradient.
+Look = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # the gradient, like x; for each sample its loss and its logits
 
-    Args:
-        network: from an iterate to logits [B, classes].
-        bn: "frozen", "batch" or "drift"; see under_attack.
-        precision: "reference", "fp32" or "fast"; see nn.precision.
-        engine: "auto" computes products in the fastest form with the same answers (see engine.prepare); None as the
-            layers themselves, for comparison.
-        graph: whether attacks may replay their steps ("auto"), or None; see pgd.
-        surrogate: what the gradient of a spike is taken for, as "shape:alpha" or the name of a rule; see surrogates.
-            None leaves it to the network.
-        objective: what is climbed; cross-entropy by default.
 
-    The loss is summed over the batch, so that a sample's gradient does not depend on how many others came with it.
+class Replaying(Protocol):
+    """What may answer in place of the network; see looks.Replays."""
 
-    Raises:
-        ValueError: on leaving, if any logits or gradients were not finite; at the first call, if the labels do not fit
-            the logits or the logits do not depend on the input.
-    """
-    if engine is not None:
-        check.one_of("engine", engine, ("auto",))
-    if graph is not None:
-        check.one_of("graph", graph, ("auto",))
-    module, passes = network.network if isinstance(network, Prepared) else network, 1
-    if isinstance(module, EOT):
-        passes, graph = module.samples, None  # a recording would draw the same numbers again
-        network = module = module.network
-    network = remembered(network) if engine else module
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        under_attack(module, bn),
-        surrogate_of(module, surrogate) as rules,
-        in_precision(precision),
-    ):
-        # "reference" keeps torch's order of sums, which is SpikingJelly's
-        independent = bool(engine) and bn == "frozen" and precision != "reference" and are_independent(module)
-        graph = None if rules else graph  # a rule may remember, which a recording would not
-        order = in_one_order() if independent else contextlib.nullcontext()
-        independent &= all(rule.is_independent for rule in rules)
-        source = InputGradient(network, module, bn, independent, graph, objective, rules, passes, order)
-        yield source
-    source.check_finite()
+    def look(self, gradient: InputGradient, x: torch.Tensor, y: torch.Tensor) -> Look | None:
+        """Return what gradient.look returns, or None."""
 
 
 class InputGradient:
@@ -84,7 +35,7 @@ class InputGradient:
 
     Attributes:
         independent: whether a sample's gradient does not depend on its batch; see independence.
-        graph: "auto" where steps may be recorded and replayed, else None; see graph.
+        replays: what may replay steps and looks, or None.
         objective: the loss, and when it is large enough.
         rules: that neurons pass the gradient on by, where the attacker's surrogate is one.
         passes: how many are averaged for a look; see EOT.
@@ -99,13 +50,13 @@ class InputGradient:
         module: Callable,
         bn: str,
         independent: bool,
-        graph: str | None = None,
+        replays: Replaying | None = None,
         objective: Objective = AWAY,
         rules: Sequence[Rule] = (),
         passes: int = 1,
         order: contextlib.AbstractContextManager | None = None,
     ):
-        self.network, self.module, self.bn, self.independent, self.graph = network, module, bn, independent, graph
+        self.network, self.module, self.bn, self.independent, self.replays = network, module, bn, independent, replays
         self.objective, self.rules, self.passes = objective, rules, passes
         self.order = order or contextlib.nullcontext()
         self.finite: torch.Tensor | None = None
@@ -119,7 +70,7 @@ class InputGradient:
     def again(self, objective: Objective | None = None) -> InputGradient:
         """Return the same function, or that of another objective, which has not been called."""
         objective = objective or self.objective
-        how = (self.bn, self.independent, self.graph, objective, self.rules, self.passes, self.order)
+        how = (self.bn, self.independent, self.replays, objective, self.rules, self.passes, self.order)
         return InputGradient(self.network, self.module, *how)
 
     def begin(self) -> None:
@@ -135,8 +86,11 @@ class InputGradient:
         """Return the gradient, like x."""
         return self.look(x, y)[0]
 
-    def look(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def look(self, x: torch.Tensor, y: torch.Tensor) -> Look:
         """Return the gradient, like x, and for each sample its loss and its logits [B, classes]."""
+        replayed = self.replays.look(self, x, y) if self.replays is not None else None
+        if replayed is not None:
+            return replayed
         with self.order:
             return self._mean(self._look_once, x, y)
 
@@ -150,15 +104,22 @@ class InputGradient:
         return tuple(each / self.passes for each in sums)
 
     def _look_once(self, x, y):
+        x, logits = self.forward(x, y)
+        loss, at_logits = at_the_logits(self.objective, logits, y)
+        return self.backward(x, logits, at_logits), loss, logits.detach().float()
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a tensor like x that asks for its gradient, and its logits [B, classes]; y is only checked."""
         x = x.detach().requires_grad_()
         logits = self.network(x)
         self._look_at(logits, y)
-        logits = logits.float()
-        loss = self.objective.loss(logits, y)
-        (gradient,) = torch.autograd.grad(loss.sum(), x)
+        return x, logits
+
+    def backward(self, x: torch.Tensor, logits: torch.Tensor, at_logits: torch.Tensor) -> torch.Tensor:
+        """Return the gradient at x, like x, from that at its logits."""
+        (gradient,) = torch.autograd.grad(logits, x, at_logits)
         self.finite &= torch.isfinite(gradient.sum())
-        gradient = layout.like(gradient, x)  # else every pass over both would walk one of them against its grain
-        return gradient, loss.detach(), logits.detach()
+        return layout.like(gradient, x)  # else every pass over both would walk one of them against its grain
 
     def outcome(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return, for each sample of x, whether the attack has succeeded there, and its loss; moves no statistics."""
@@ -187,6 +148,14 @@ class InputGradient:
         """Raise if any logits or gradients were not finite."""
         if self.finite is not None and not bool(self.finite):
             raise ValueError("network returned logits or gradients that are not finite (inf or NaN).")
+
+
+def at_the_logits(objective: Objective, logits: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of each sample [B], and the gradient of their sum at the logits [B, classes]."""
+    logits = logits.detach().requires_grad_()
+    loss = objective.loss(logits.float(), y)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    return loss.detach(), gradient
 
 
 def check_input(x: torch.Tensor, y: torch.Tensor) -> None:

@@ -11,7 +11,8 @@ from ..ops.attack_step import default_batch_axis
 from .ascend import ascend, budgets_of, gradient_steps, within
 from .balls import ball_of
 from .draws import Generators
-from .gradient import check_input, input_gradient
+from .gradient import check_input
+from .input_gradient import input_gradient
 from .objectives import AWAY, TOWARDS, Objective
 
 

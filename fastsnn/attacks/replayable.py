@@ -50,7 +50,7 @@ def kind_of(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
     products = (cudnn.conv.fp32_precision, matmul.fp32_precision, current(), library.has_bf16())
     neurons = tuple(node.neuron for node in gradient.module.modules() if isinstance(node, IFNode))
     counting = in_force.counting()
-    climbed = gradient.objective, gradient.bn, isinstance(gradient.network, Prepared), neurons
+    climbed = gradient.bn, isinstance(gradient.network, Prepared), neurons
     climbed = *climbed, None if counting is None else weakref.ref(counting)
     return sizes, first.device, climbed, settings, products
 

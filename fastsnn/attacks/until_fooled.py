@@ -13,7 +13,8 @@ import torch
 from ..ops.attack_step import default_batch_axis
 from .ascend import Budget, budgets_of
 from .draws import Draw
-from .gradient import InputGradient, check_input, input_gradient
+from .gradient import InputGradient, check_input
+from .input_gradient import input_gradient
 from .objectives import Objective, misclassified
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

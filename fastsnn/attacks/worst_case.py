@@ -15,8 +15,9 @@ import torch
 from ..ops.attack_step import default_batch_axis
 from .ascend import budgets_of
 from .draws import Generators
-from .gradient import check_input, input_gradient
+from .gradient import check_input
 from .independence import draws_for_each
+from .input_gradient import input_gradient
 from .objectives import misclassified
 
 

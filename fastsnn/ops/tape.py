@@ -19,7 +19,6 @@ from typing import NamedTuple
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from . import library
 
@@ -61,8 +60,24 @@ def record(step: Callable[[], None]) -> Tape:
     recorder = _Recorder()
     # else what the recorder notes would lie between the step's tensors, and holes be left that nothing fits
     with library.memory_given_back(), library.heard_by(recorder.kernel), recorder:
-        step()
+        before, _this_thread.recorder = _this_thread.recorder, recorder
+        try:
+            step()
+        finally:
+            _this_thread.recorder = before
     return recorder.finish()
+
+
+def call(function: Callable[[], None]) -> None:
+    """Call a function; in a step that is recorded, it will be called in every replay, in its place in the step.
+
+    It sees values, and may do otherwise every time. Its tensors are its own: what others of the step are to read or
+    write of them must have been there before the step.
+    """
+    with aside():
+        function()
+    if _this_thread.recorder is not None:
+        _this_thread.recorder.events.append(lambda arena: (function, ()))
 
 
 @contextlib.contextmanager
@@ -71,14 +86,19 @@ def aside() -> Iterator[None]:
 
     For tensors that are made when they are first asked for, and then kept.
     """
-    before, _aside.inside = getattr(_aside, "inside", False), True
+    before, _this_thread.is_aside = _this_thread.is_aside, True
     try:
         yield
     finally:
-        _aside.inside = before
+        _this_thread.is_aside = before
 
 
-_aside = threading.local()
+class _ThisThread(threading.local):
+    is_aside = False
+    recorder: _Recorder | None = None
+
+
+_this_thread = _ThisThread()
 
 
 class _Block:
@@ -121,18 +141,18 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run an operator of torch, and note what does it again."""
-        if getattr(_aside, "inside", False):
+        if _this_thread.is_aside:
             return func(*args, **(kwargs or {}))
         self._bury()
-        inputs = tree_map_only(torch.Tensor, self._noted, (args, kwargs or {}))
-        given = {tensor.untyped_storage()._cdata for tensor in tree_leaves((args, kwargs)) if _is_tensor(tensor)}
+        inputs = _mapped(self._noted, torch.Tensor, (args, kwargs or {}))
+        given = {one.untyped_storage()._cdata for one in _flat((args, kwargs)) if _is_tensor(one)}
         self.inside = True
         try:
             out = func(*args, **(kwargs or {}))
         finally:
             self.inside = False
-        name, outputs = func._schema.name.partition("::")[2], []
-        for tensor in tree_leaves(out):
+        known, outputs = _known(func), []
+        for tensor in _flat(out):
             if not _is_tensor(tensor):
                 self._refuse_value(func, tensor)
                 outputs.append(None)
@@ -141,12 +161,12 @@ class _Recorder(TorchDispatchMode):
                 outputs.append(self._noted(tensor))
             else:
                 outputs.append(None)  # a view of an input, or the input itself
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            self.refused = self.refused or f"{name} draws random numbers"
-        if name in _REPLACES_MEMORY or (name in _RESHAPES and _is_tensor(inputs[0][0])):
-            self.refused = self.refused or f"{name} changes where a tensor lies"
+        if known.draws:
+            self.refused = self.refused or f"{known.name} draws random numbers"
+        if known.name in _REPLACES_MEMORY or (known.name in _RESHAPES and _is_tensor(inputs[0][0])):
+            self.refused = self.refused or f"{known.name} changes where a tensor lies"
         new = any(view is not None for view in outputs)
-        if name in _ALLOCATES | _RESHAPES or not (new or func._schema.is_mutable):
+        if known.computes_nothing or not (new or known.is_mutable):
             self.events.append(_nothing)
         else:
             self.events.append(functools.partial(_operator, func, inputs, outputs if new else []))
@@ -154,7 +174,7 @@ class _Recorder(TorchDispatchMode):
 
     def kernel(self, kernel: str, function: Callable, arguments) -> None:
         """Note one of our kernels, with the pointers to blocks among its arguments."""
-        if self.inside or getattr(_aside, "inside", False):
+        if self.inside or _this_thread.is_aside:
             return  # an operator's, which is noted as a whole
         self._bury()
         found = [(where, self._block_at(address), address) for where, address in library.pointers(arguments).items()]
@@ -216,24 +236,54 @@ def _kernel(kernel, function, arguments, pointers: Iterable, arena: torch.Untype
 
 def _operator(func, inputs, outputs: list[_View | None], arena: torch.UntypedStorage) -> tuple[Callable, tuple]:
     """Return the call that writes an operator's new tensors into their places."""
-    args, kwargs = tree_map_only(_View, lambda view: view.tensor(arena), inputs, is_leaf=_is_view)
+    args, kwargs = _mapped(lambda view: view.tensor(arena), _View, inputs)
     places = [None if view is None else view.tensor(arena) for view in outputs]
-    name = func._schema.name.partition("::")[2]
+    known, name = _known(func), _known(func).name
     if not places:
         return _call(func, args, kwargs)
     if name in _FILLS_WITH_ZEROS:
         return _aten.zero_.default, (places[0],)
     if name in _COPIES:
         return _aten.copy_.default, (places[0], args[0])
-    variant = None if func._schema.is_mutable or None in places else _out_variant(func)
+    variant = None if known.is_mutable or None in places else _out_variant(func)
     if variant is not None:
         names = [argument.name for argument in variant._schema.arguments if argument.is_out]
         return _call(variant, args, kwargs | dict(zip(names, places, strict=True)))
     return _copied, (func, args, kwargs, places)
 
 
-def _is_view(value: object) -> bool:
-    return isinstance(value, _View)  # a tuple, which is looked into else
+class _Known(NamedTuple):
+    """What is known of an operator."""
+
+    name: str
+    is_mutable: bool
+    draws: bool
+    computes_nothing: bool
+
+
+@functools.cache
+def _known(func) -> _Known:
+    name = func._schema.name.partition("::")[2]
+    draws = torch.Tag.nondeterministic_seeded in func.tags
+    return _Known(name, func._schema.is_mutable, draws, name in _ALLOCATES | _RESHAPES)
+
+
+def _mapped(function: Callable, kind: type, value: object) -> object:
+    """Return what an operator takes with function(one) for each of a kind; torch's own trees take ten times as long."""
+    if isinstance(value, kind):
+        return function(value)
+    if type(value) in (tuple, list):
+        return type(value)(_mapped(function, kind, one) for one in value)
+    return {name: _mapped(function, kind, one) for name, one in value.items()} if type(value) is dict else value
+
+
+def _flat(value: object) -> Iterator[object]:
+    """Yield the parts of what an operator takes or returns."""
+    if type(value) in (tuple, list, dict):
+        for one in value.values() if type(value) is dict else value:
+            yield from _flat(one)
+    else:
+        yield value
 
 
 def _call(func, args: tuple, kwargs: dict) -> tuple[Callable, tuple]:
@@ -241,7 +291,7 @@ def _call(func, args: tuple, kwargs: dict) -> tuple[Callable, tuple]:
 
 
 def _copied(func, args, kwargs, places) -> None:
-    for place, tensor in zip(places, tree_leaves(func(*args, **kwargs)), strict=True):
+    for place, tensor in zip(places, _flat(func(*args, **kwargs)), strict=True):
         if place is not None:
             place.copy_(tensor)
 

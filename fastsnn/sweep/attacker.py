@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy
 import torch
 
-from ..attacks.gradient import input_gradient
+from ..attacks.input_gradient import input_gradient
 from ..engine.batch_size import first_try, halved_until_it_fits
 from . import by_name, inputs, networks
 from .ledger import Outcome

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .. import training
-from ..attacks.gradient import input_gradient
+from ..attacks.input_gradient import input_gradient
 from ..data import Dataset
 from ..engine.batch_size import ON_CPU
 from . import inputs, networks, plan, weights

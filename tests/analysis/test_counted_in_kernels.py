@@ -14,8 +14,8 @@ import fastsnn
 from fastsnn import attacks
 from fastsnn.analysis import gradient_sparsity
 from fastsnn.analysis.watching import watching
-from fastsnn.attacks import graph
-from fastsnn.attacks.gradient import input_gradient
+from fastsnn.attacks import recordings
+from fastsnn.attacks.input_gradient import input_gradient
 from fastsnn.ops import library, tape
 
 from ..attacks.networks import settled
@@ -194,12 +194,12 @@ def test_attacks_that_are_counted_and_others_do_not_share_recordings(plays):
     for _ in range(2):
         assert list(counted(net, parts)) == list(expected)
     assert len({id(one) for one in plays}) == 2, "each call counts for itself"
-    (recording,) = {one for one in graph._of_networks[net].kept.values() if one.counting is None}
+    (recording,) = {one for one in recordings.of_networks[net].kept.values() if one.counting is None}
     attack(*parts[0])
     assert plays[-1] == recording.replay.__self__
     gc.collect()
     attack(*parts[0])
-    assert all(one.counting is None for one in graph._of_networks[net].kept.values()), "who counted has gone"
+    assert all(one.counting is None for one in recordings.of_networks[net].kept.values()), "who counted has gone"
 
 
 def test_who_counted_is_forgotten(plays):
@@ -208,7 +208,7 @@ def test_who_counted_is_forgotten(plays):
         counted(net, parts)
     gc.collect()
     counted(net, parts)
-    assert len(graph._of_networks[net].met) == 1
+    assert len(recordings.of_networks[net].met) == 2, "a step, and a look before there was one"
 
 
 @pytest.mark.parametrize("engine", [None, "auto"])

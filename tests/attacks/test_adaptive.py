@@ -12,7 +12,7 @@ from torch import nn
 import fastsnn
 from fastsnn.attacks import SAPGD, apgd, fgsm, pgd, sapgd
 from fastsnn.attacks.adaptive import Adaptive
-from fastsnn.attacks.gradient import input_gradient
+from fastsnn.attacks.input_gradient import input_gradient
 from fastsnn.attacks.seen import SeenNode, through_time
 from fastsnn.ops.integrate_fire import Neuron, integrate_fire
 from fastsnn.ops.integrate_fire.reference import above_threshold, surrogate_gradient

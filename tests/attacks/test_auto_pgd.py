@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fastsnn.attacks import APGD, APGDT, apgd, apgdt, pgd, rows
 from fastsnn.attacks.auto_pgd import auto_steps, checkpoints
 from fastsnn.attacks.balls import BALLS
-from fastsnn.attacks.gradient import input_gradient
+from fastsnn.attacks.input_gradient import input_gradient
 from fastsnn.attacks.objectives import dlr, dlr_towards
 from fastsnn.attacks.until_fooled import Attempt
 

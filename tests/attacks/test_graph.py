@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastsnn
-from fastsnn.attacks import PGD, fgsm, graph, mim, pgd
+from fastsnn.attacks import PGD, fgsm, mim, pgd, recordings
 from fastsnn.attacks.recorders import CpuTape
 from fastsnn.engine import batch_size, prepare
 from fastsnn.ops import tape
@@ -69,7 +69,7 @@ class Counted(Again):
 @pytest.fixture(params=[Again, Counted], ids=["again", "tape"])
 def recorder(monkeypatch, request):
     recorder = request.param()
-    monkeypatch.setattr(graph, "recorder_on", lambda device: recorder)
+    monkeypatch.setattr(recordings, "recorder_on", lambda device: recorder)
     return recorder
 
 
@@ -238,7 +238,7 @@ class Taping(Again):
 @pytest.fixture
 def taping(monkeypatch):
     taping = Taping()
-    monkeypatch.setattr(graph, "recorder_on", lambda device: taping)
+    monkeypatch.setattr(recordings, "recorder_on", lambda device: taping)
     return taping
 
 
@@ -273,10 +273,10 @@ def test_a_cpu_records_what_the_engine_computes_of_batches_up_to_128(net):
             attack(net, *batch(), **how)
     for _ in range(2):
         attack(net, *batch(B=129), steps=3)
-    assert net not in graph._of_networks
+    assert net not in recordings.of_networks
     for _ in range(3):
         attack(net, *batch(B=128), steps=3)
-    assert [samples for _, samples in graph._of_networks[net].kept] == [128]
+    assert [samples for _, samples in recordings.of_networks[net].kept] == [128]
 
 
 def test_a_recording_is_made_at_the_second_attack_and_used_from_the_third(net, recorder):
@@ -426,7 +426,7 @@ def test_a_smaller_batch_does_not_where_they_are_not(net, recorder, how):
 
 def test_what_fills_a_recording_is_the_first_sample_and_moves_with_it(recorded):
     attack(recorded, *batch(B=3, seed=3), eps=torch.tensor([0.1, 0.2, 0.0]))
-    (recording,) = graph._of_networks[recorded].kept.values()
+    (recording,) = recordings.of_networks[recorded].kept.values()
     for static in recording.statics:
         samples = static.unbind(1 if static.dim() > 1 else 0)
         assert torch.equal(samples[3], samples[0]), "so that it is not finite only where the first sample is not"
@@ -549,26 +549,26 @@ def test_forms_notice_statistics_that_replays_moved(net, recorder):
 
 
 def test_few_recordings_are_kept_and_the_least_recently_used_goes(net, recorder, monkeypatch):
-    monkeypatch.setattr(graph, "KEPT", 2)
+    monkeypatch.setattr(recordings, "KEPT", 2)
     for samples in (1, 4, 1, 9):
         for _ in range(2):
             attack(net, *batch(B=samples))
-    recordings = graph._of_networks[net]
-    assert [samples for _, samples in recordings.kept] == [1, 9]
+    own = recordings.of_networks[net]
+    assert [samples for _, samples in own.kept] == [1, 9]
 
 
 def test_recordings_that_keep_too_much_go_but_the_last(net, monkeypatch):
-    monkeypatch.setattr(graph, "recorder_on", lambda device: Counted())
+    monkeypatch.setattr(recordings, "recorder_on", lambda device: Counted())
     samples_kept = []
     for samples in (1, 3, 9):
         for _ in range(2):
             attack(net, *batch(B=samples))
-        kept = graph._of_networks[net].kept
+        kept = recordings.of_networks[net].kept
         samples_kept.append([key[1] for key in kept])
         if samples == 3:
-            monkeypatch.setattr(graph, "MOST_BYTES", sum(one.bytes for one in kept.values()))
+            monkeypatch.setattr(recordings, "MOST_BYTES", sum(one.bytes for one in kept.values()))
     assert samples_kept == [[1], [1, 3], [9]]
-    assert kept.popitem()[1].bytes > graph.MOST_BYTES, "one may be larger"
+    assert kept.popitem()[1].bytes > recordings.MOST_BYTES, "one may be larger"
 
 
 class Nothing(Again):
@@ -579,11 +579,11 @@ class Nothing(Again):
 
 
 def test_recordings_go_with_their_network(net, monkeypatch):
-    monkeypatch.setattr(graph, "recorder_on", lambda device: Nothing())
+    monkeypatch.setattr(recordings, "recorder_on", lambda device: Nothing())
     network = copy.deepcopy(net)
     for _ in range(2):
         attack(network, *batch())
-    (recording,) = graph._of_networks[network].kept.values()
+    (recording,) = recordings.of_networks[network].kept.values()
     gone = weakref.ref(network), weakref.ref(recording)
     del network, recording
     gc.collect()
@@ -603,15 +603,15 @@ def test_too_little_memory_drops_what_is_kept_and_halves_the_copies(net, recorde
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 bytes.")
         return forward(self, x)
 
-    recordings = graph._of_networks[net]
-    ((kind, _),) = recordings.kept
-    recordings.met[kind, 8] = None
+    own = recordings.of_networks[net]
+    ((kind, _),) = own.kept
+    own.met[kind, 8] = None
     monkeypatch.setattr(type(net), "forward_sequence", small)
     for _ in range(3):
         results = attack(net, x, y, eps=eps)
         assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
-        assert (kind, 2) not in recordings.kept
-    assert [samples for _, samples in recordings.kept] == [4]
+        assert (kind, 2) not in own.kept
+    assert [samples for _, samples in own.kept] == [4]
 
 
 # What goes wrong
@@ -629,7 +629,7 @@ class Refusing(Again):
 @pytest.mark.parametrize("bn", ["frozen", "batch", "drift"])
 def test_a_failing_capture_goes_on_step_by_step_and_says_so_once(net, monkeypatch, caplog, bn):
     recorder = Refusing()
-    monkeypatch.setattr(graph, "recorder_on", lambda device: recorder)
+    monkeypatch.setattr(recordings, "recorder_on", lambda device: recorder)
     with caplog.at_level(logging.INFO, "fastsnn"):
         for seed in range(4):
             assert_as_without_graphs(net, *batch(B=4, seed=seed), bn=bn)
@@ -642,7 +642,7 @@ def test_a_failing_capture_goes_on_step_by_step_and_says_so_once(net, monkeypatc
 def test_a_tape_that_is_refused_stands_for_its_kind_alone(net, monkeypatch, caplog):
     recorder = Counted()
     recorder.fails_for_good = False
-    monkeypatch.setattr(graph, "recorder_on", lambda device: recorder)
+    monkeypatch.setattr(recordings, "recorder_on", lambda device: recorder)
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "fastsnn"):
         patch.setattr(tape, "_place", lambda blocks: 2**60)
         for _ in range(3):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import fastsnn
-from fastsnn.attacks.gradient import input_gradient
 from fastsnn.attacks.independence import are_independent, in_one_order
+from fastsnn.attacks.input_gradient import input_gradient
 
 from ..spikingjelly_networks import batch
 from .networks import settled

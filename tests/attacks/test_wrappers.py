@@ -11,7 +11,7 @@ from torch import nn
 
 import fastsnn
 from fastsnn.attacks import BPDA, EOT, Strongest, apgd, fgsm, pgd, square
-from fastsnn.attacks.gradient import input_gradient
+from fastsnn.attacks.input_gradient import input_gradient
 
 from .networks import tiny
 

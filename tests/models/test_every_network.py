@@ -11,7 +11,7 @@ from torch import nn
 import fastsnn
 from fastsnn import models
 from fastsnn.attacks import fgsm, pgd
-from fastsnn.attacks.gradient import input_gradient
+from fastsnn.attacks.input_gradient import input_gradient
 from fastsnn.engine import prepare, prepared
 from fastsnn.nn.layers import norm_fire, product
 from fastsnn.sweep import Ledger, Settings, sweep

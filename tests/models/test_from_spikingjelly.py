@@ -14,7 +14,7 @@ from torch import nn
 
 import fastsnn
 from fastsnn.attacks import fgsm
-from fastsnn.attacks.gradient import input_gradient
+from fastsnn.attacks.input_gradient import input_gradient
 from fastsnn.models import from_spikingjelly
 from fastsnn.models.converted import Converted
 
