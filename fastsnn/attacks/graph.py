@@ -80,6 +80,10 @@ class _Step(Recording):
         return step
 
 
+def _is_long(steps, recorder):
+    return recorder.worth_it is not None and steps >= recorder.worth_it
+
+
 def _climb(
     recordings: Recordings, gradient: InputGradient, attack: tuple[torch.Tensor, ...], steps: int, recorder, seen_by
 ) -> tuple[torch.Tensor, int]:
@@ -91,7 +95,7 @@ def _climb(
         if gradient.finite is None:  # else they have been looked at
             check_labels(y, recording.classes)
         recording.load(attack)
-    elif steps < FEWEST or not recordings.is_due(gradient, (kind, samples)):
+    elif steps < FEWEST or not recordings.is_due(gradient, (kind, samples), _is_long(steps, recorder)):
         return first, 0
     else:
         recordings.make_room()

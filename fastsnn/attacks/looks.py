@@ -1,7 +1,7 @@
 """A look at the network without Python in between: forward pass, and backward pass from a gradient at the logits.
 
 The loss in between is Python's at every look, so that one recording serves all attacks and objectives. The first look
-runs as it is, the second is recorded, all others are replayed; of attacks with a single look, that of the next batches.
+on its tensors runs as it is, the second is recorded, all others are replayed; they may be those of the next attacks.
 On a CPU alone: a CUDA graph cannot call Python on its way.
 """
 
@@ -27,14 +27,17 @@ class Replays:
     def __init__(self):
         self.hold = Hold()
         self._known: dict[tuple, _Look | None] = {}  # by the size and layout of a batch: else an attack stays the same
+        self._looks: dict[tuple, int] = {}  # that were not replayed
 
     def look(self, gradient: InputGradient, x: torch.Tensor, y: torch.Tensor) -> Look | None:
         """Return what gradient.look returns, where such a look is recorded or met for the second time; else None."""
         batch = (x.shape, x.stride(), x.dtype)
-        if batch not in self._known:
-            self._known[batch] = self._find(gradient, x, y)
+        before = self._looks.get(batch, 0)
+        if before in (0, CpuTape.worth_it) and self._known.get(batch) is None:
+            self._known[batch] = self._find(gradient, x, y, at_once=before > 0)
         recording = self._known[batch]
         if recording is None:
+            self._looks[batch] = before + 1
             return None
         try:
             return recording.look(self.hold.on(gradient.module), gradient, x, y)
@@ -43,7 +46,7 @@ class Replays:
             self.hold.on(gradient.module).kept.clear()  # whoever tries again with less may need what they hold
             raise
 
-    def _find(self, gradient, x, y):
+    def _find(self, gradient, x, y, at_once):
         recorder = recorder_for(gradient, x)
         if not isinstance(recorder, CpuTape):
             return None
@@ -53,7 +56,7 @@ class Replays:
         axis = default_batch_axis(x)
         samples, kind = x.shape[axis], ("look", *kind_of(gradient, x, axis))
         recording = recordings.find(gradient, kind, samples, most=samples + samples // 8)  # more would not be faster
-        if recording is None and recordings.is_due(gradient, (kind, samples)):
+        if recording is None and recordings.is_due(gradient, (kind, samples), at_once):
             recordings.make_room()
             recording = _Look((x, y), (kind, samples))
             recordings.keep((kind, samples), recording)

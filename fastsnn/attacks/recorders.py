@@ -5,6 +5,7 @@
     most_samples: of a batch whose steps are worth recording.
     only_rearranged: whether steps are only worth it whose layers the engine computes.
     may_count: whether it records what counts gradients meanwhile, see nn.in_force.
+    worth_it: passes of one attack that are worth a recording of their own; None where that is not known.
     fails_for_good: whether one step that cannot be recorded is the last that is tried on a network.
     bytes: that the last capture keeps, where they are known, else 0.
 """
@@ -27,7 +28,7 @@ class CudaGraph:
     """Records steps on a CUDA device; they work in place and look at no value on the host."""
 
     most_samples = 512  # beyond, a GPU computes longer than the host takes to launch (a guess, not measured)
-    only_rearranged, may_count = False, False
+    only_rearranged, may_count, worth_it = False, False, None
     fails_for_good = True  # torch keeps the memory of captures that fail
     bytes = 0  # torch's pools know
 
@@ -70,6 +71,7 @@ class CpuTape:
 
     most_samples = 128  # of which 4 % is saved with 64 planes, and a seventh with 16
     only_rearranged, may_count = True, True
+    worth_it = 12  # to record takes as long as is saved by five or six replays
     fails_for_good = False
 
     def warm_up(self, step: Step) -> None:

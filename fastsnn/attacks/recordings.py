@@ -1,8 +1,8 @@
 """The recordings of a network: of its attacks' steps (graph.py) and looks (looks.py), to be replayed without Python.
 
 A recording owns tensors that stay where they are. An attack is copied into them, so that one recording serves a whole
-sweep. It is made when its kind is met for the second time on the same weights: the first batch of a sweep loses little,
-and adversarial training, whose weights always change, records nothing.
+sweep. It is made when its kind is met for the second time on the same weights (the first batch of a sweep loses little,
+and adversarial training, whose weights always change, records nothing), or at once where an attack has many passes.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Recordings:
     def __init__(self):
         self.in_use = threading.Lock()
         self.kept: dict[tuple, Recording] = {}
-        self.met: dict[tuple, weakref.ref | None] = {}  # who counted then, if anybody
+        self.met: set[tuple] = set()
         self.failed: set[tuple | None] = set()  # kinds, or None: all
         self.traits = None
 
@@ -102,25 +102,25 @@ class Recordings:
         for key in [key for key, one in self.kept.items() if key[0] == kind or one.counting is not None]:
             if not self.kept[key].is_valid(layers):
                 del self.kept[key]
-                self.met.pop(key, None)
-        self.met = {key: counting for key, counting in self.met.items() if counting is None or counting() is not None}
+                self.met.discard(key)
         most = most if gradient.independent else samples
         key = min((key for key in self.kept if key[0] == kind and samples <= key[1] <= most), default=None)
         if key is not None:
             self.kept[key] = self.kept.pop(key)
         return self.kept.get(key)
 
-    def is_due(self, gradient: InputGradient, key: tuple) -> bool:
+    def is_due(self, gradient: InputGradient, key: tuple, at_once: bool) -> bool:
         """Tell whether a recording should be of use: its kind was met before, and weights have not changed since.
 
-        Adversarial training changes them between attacks, and a capture empties torch's cache of memory.
+        Adversarial training changes them between attacks, and a capture empties torch's cache of memory. `at_once`:
+        this attack alone is long enough. Whoever counts gradients does so over many passes, on the same weights.
         """
+        counting = in_force.counting()
         if self.failed & {key[0], None}:
             return False
-        if key in self.met and (layers_of(gradient) or not rearranges(gradient)):
+        if at_once or counting is not None or (key in self.met and (layers_of(gradient) or not rearranges(gradient))):
             return True
-        counting = in_force.counting()
-        self.met[key] = None if counting is None else weakref.ref(counting)
+        self.met.add(key)
         return False
 
     def make_room(self) -> None:

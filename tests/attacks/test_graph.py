@@ -31,7 +31,7 @@ HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 4}
 class Again:
     """Replays a step by doing it again, and counts."""
 
-    most_samples, only_rearranged, may_count, fails_for_good, bytes = 512, False, False, True, 0
+    most_samples, only_rearranged, may_count, worth_it, fails_for_good, bytes = 512, False, False, None, True, 0
 
     def __init__(self):
         self.warmed = self.captured = self.replayed = 0
@@ -605,7 +605,7 @@ def test_too_little_memory_drops_what_is_kept_and_halves_the_copies(net, recorde
 
     own = recordings.of_networks[net]
     ((kind, _),) = own.kept
-    own.met[kind, 8] = None
+    own.met.add((kind, 8))
     monkeypatch.setattr(type(net), "forward_sequence", small)
     for _ in range(3):
         results = attack(net, x, y, eps=eps)

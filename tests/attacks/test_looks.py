@@ -166,6 +166,33 @@ def test_what_a_look_returned_stays_as_it_is(net):
         assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(look, then, strict=True))
 
 
+def test_an_attack_with_many_looks_is_recorded_on_its_way(net, plays, monkeypatch):
+    x, y = batch(B=4)
+
+    def attack(steps):
+        return attacks.mim(net, x, y, eps=0.1, alpha=0.02, steps=steps)
+
+    for steps in (12, 15, 30):
+        other = copy.deepcopy(net)
+        recordings.of_networks.pop(net, None)
+        plays.clear()
+        result = attack(steps)
+        assert len(plays) == max(0, steps - 12 - 2), "twelve looks, and two that make the recording"
+        assert torch.equal(result, without(monkeypatch, lambda steps=steps: attack(steps)))
+        assert all(torch.equal(a, b) for a, b in zip(net.buffers(), other.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("attack", [attacks.mim, attacks.pgd])
+def test_weights_that_always_change_are_not_recorded(net, plays, attack):
+    x, y = batch(B=4)
+    for _ in range(4):
+        attack(net, x, y, eps=0.1, alpha=0.02, steps=7)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(1.01)
+    assert not plays
+
+
 @pytest.mark.parametrize("change", ["data", "in place", "new tensor", "module"])
 def test_changed_weights_are_noticed(net, plays, monkeypatch, change):
     x, y = batch(B=4)
