@@ -12,7 +12,6 @@ The goal: 5 %.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 
 import torch
@@ -25,6 +24,7 @@ from fastsnn.attacks import APGD, FGSM, PGD, recordings
 
 from .machine import machine
 from .pairs import settle
+from .recorded import unrecorded
 
 HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 7, "random_start": False}
 ATTACKS = {
@@ -56,16 +56,6 @@ def counted(attack, net, parts):
     """Attack every batch, and count."""
     torch.manual_seed(1)  # of Auto-PGD's starts
     return gradient_sparsity(net, parts, attack=attack, underflow=False, engine="auto", per_step=True)
-
-
-@contextlib.contextmanager
-def unrecorded():
-    """Let nothing be recorded or replayed inside the block."""
-    own, recordings.recorder_on = recordings.recorder_on, lambda device: None
-    try:
-        yield
-    finally:
-        recordings.recorder_on = own
 
 
 def check(made, net, parts):

@@ -22,7 +22,7 @@ from ..ops import layout
 from ..ops.attack_step import default_batch_axis
 from .gradient import InputGradient
 from .recorders import CpuTape, CudaGraph, recorder_on
-from .replayable import is_replayable, layers_of, rearranges, traits_of
+from .replayable import Traits, is_replayable, layers_of, rearranges
 
 KEPT = 4  # recordings of a network (sizes of batches, bn modes, precisions): each holds the memory of a pass
 MOST_BYTES = 2**30  # that they keep together, as far as it is known; one may be larger
@@ -90,15 +90,15 @@ class Recordings:
         self.kept: dict[tuple, Recording] = {}
         self.met: set[tuple] = set()
         self.failed: set[tuple | None] = set()  # kinds, or None: all
-        self.traits = None
+        self.traits: Traits | None = None
 
     def find(self, gradient: InputGradient, kind: tuple, samples: int, most: int) -> Recording | None:
         """Return a valid recording of so many samples, or of more, up to `most`, where samples are independent."""
-        traits, layers = traits_of(gradient.module), layers_of(gradient)
-        if traits != self.traits:
+        layers = layers_of(gradient)
+        if self.traits is None or not self.traits.are_of(gradient.module):
             self.kept.clear()
             self.met.clear()
-            self.traits = traits
+            self.traits = Traits(gradient.module)
         for key in [key for key, one in self.kept.items() if key[0] == kind or one.counting is not None]:
             if not self.kept[key].is_valid(layers):
                 del self.kept[key]

@@ -55,11 +55,36 @@ def kind_of(gradient: InputGradient, first: torch.Tensor, axis: int) -> tuple:
     return sizes, first.device, climbed, settings, products
 
 
-def traits_of(network: nn.Module) -> list:
-    """Return what recordings took for granted: where the network's tensors lie, and the constants of its modules."""
-    tensors = (*network.parameters(), *network.buffers())
-    places = [(tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors]
-    return [places, [(type(module), _constants(module)) for module in network.modules()]]
+class Traits:
+    """What recordings took for granted: where a network's tensors lie, and the constants of its modules."""
+
+    def __init__(self, network: nn.Module):
+        modules = list(network.modules())
+        self._places, self._all = _places(modules), _all(modules)
+        self._constants = [(type(module), _constants(module)) for module in modules]
+
+    def are_of(self, network: nn.Module) -> bool:
+        """Tell whether a network still has them; where nothing at all has changed, no constant is looked at."""
+        modules = list(network.modules())
+        if _places(modules) != self._places:
+            return False
+        return _all(modules) == self._all or [(type(one), _constants(one)) for one in modules] == self._constants
+
+
+_PLAIN = frozenset((bool, int, float, str, type(None)))
+
+
+def _places(modules: list[nn.Module]) -> list[tuple | None]:
+    kinds = (kind for module in modules for kind in (module._parameters, module._buffers))
+    tensors = (tensor for kind in kinds for tensor in kind.values())
+    return [one if one is None else (one.data_ptr(), one.shape, one.stride(), one.dtype) for one in tensors]
+
+
+def _all(modules: list[nn.Module]) -> list[object]:
+    """Return what modules are and hold: by value what is plain and what lists hold, which may change as they are."""
+    found = [value for module in modules for value in vars(module).values()]
+    within = [one for value in found if type(value) is list for one in (len(value), *value)]
+    return [*map(type, modules), *(value if type(value) in _PLAIN else id(value) for value in found + within)]
 
 
 def _constants(module: nn.Module) -> dict[str, object]:

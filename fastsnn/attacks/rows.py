@@ -43,6 +43,8 @@ def put(which: torch.Tensor, these: torch.Tensor, into: torch.Tensor, axis: int)
     if all(chosen):
         into.copy_(these)
         return
+    if not any(chosen):
+        return
     for one, new, old in zip(chosen, these.unbind(axis), into.unbind(axis), strict=True):
         if one:
             old.copy_(new)  # half of the time of index_copy_
