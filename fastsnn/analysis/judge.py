@@ -195,7 +195,7 @@ class Judge:
     def _is_zero(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with input_gradient(self.network, precision=self.precision) as gradient:
             found = gradient(x.detach().clone(), y.to(torch.int64, copy=True))  # of inference tensors too
-        return (found == 0).transpose(0, self.axis).flatten(1).all(1)
+            return (found == 0).transpose(0, self.axis).flatten(1).all(1)
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return zip(self.x.split(self.batch_size, self.axis), self.y.split(self.batch_size), strict=True)

@@ -83,11 +83,14 @@ class InputGradient:
         self.finite = finite.clone() if self.finite is None else self.finite & finite
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return the gradient, like x."""
+        """Return the gradient, like x; see look."""
         return self.look(x, y)[0]
 
     def look(self, x: torch.Tensor, y: torch.Tensor) -> Look:
-        """Return the gradient, like x, and for each sample its loss and its logits [B, classes]."""
+        """Return the gradient, like x, and for each sample its loss and its logits [B, classes].
+
+        The next look may write its gradient to the same memory.
+        """
         replayed = self.replays.look(self, x, y) if self.replays is not None else None
         if replayed is not None:
             return replayed

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from ..ops import tape
+from ..ops import layout, tape
 from ..ops.attack_step import default_batch_axis
 from .gradient import InputGradient, Look, at_the_logits, check_labels
 from .recorders import CpuTape
@@ -92,7 +92,7 @@ class _Look(Recording):
         self.tell(gradient)
         gradient.classes = self.classes
         g, logits = self.gradient.narrow(self.axis, 0, len(y)), self.loss.logits.narrow(0, 0, len(y))
-        return torch.empty_like(x).copy_(g), self.loss.of_samples, logits.float().clone()
+        return layout.like(g, x), self.loss.of_samples, logits.float().clone()
 
     def _look_as_it_is(self, recordings: Recordings, gradient: InputGradient) -> None:
         """Look for the first time, or for the second, which is recorded."""
