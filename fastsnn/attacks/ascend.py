@@ -121,12 +121,12 @@ def gradient_steps(ball: Linf | L2 | L1, steps: int, decay: float | None = None)
         """Return the last iterate from the first; eps, y and alpha hold one value for each sample."""
         axis, done, past = default_batch_axis(adv), 0, None
         gradient.begin()
-        if ball is not BALLS["linf"] or decay is not None:
-            pass
-        elif cycles.may_be_found(gradient, steps):
+        is_plain = ball is BALLS["linf"] and decay is None
+        if is_plain and cycles.may_be_found(gradient, steps):
             adv, done = cycles.climb(gradient, adv, origin, y, eps, alpha, steps - 1), steps - 1
-        elif gradient.replays is not None:
-            adv, done = graph.climb(gradient, adv, origin, y, eps, alpha, steps)
+        if is_plain and gradient.replays is not None:
+            adv, more = graph.climb(gradient, adv, origin, y, eps, alpha, steps - done)
+            done += more
         for i in range(done, steps):
             direction = gradient(adv, y)
             if decay is not None:

@@ -64,7 +64,7 @@ def climb(
 
 
 class Rounds:
-    """Samples on their way, and which of them go round; to be called with every iterate, or nearly every.
+    """Samples on their way, and which of them go round; to be called with every iterate, or nearly every, and the last.
 
     Args:
         first: iterate [T, B, C, H, W] or [B, C, H, W].
@@ -83,10 +83,14 @@ class Rounds:
         self.wanted, self.kept, self.kept_at, self.start = first.clone(), first.clone(), 0, 0
         self.left, self.may_go = list(range(first.shape[self.axis])), False
         self._ends = [steps] * len(self.left)  # the step whose iterate is the wanted one
+        self._seen = 0  # the last step that was looked at
 
     def __call__(self, adv: torch.Tensor, made: int) -> bool:
         """Look at the iterate of those that are left, so many steps after `start`; return may_go."""
         step = self.start + made
+        # whose end was passed over, as a recording's first two steps are seen as one, goes round once more
+        self._ends = [self.steps if self._seen < end < step else end for end in self._ends]
+        self._seen = step
         for i in self._back(adv):
             self._ends[i] = min(self._ends[i], step + (self.steps - step) % (step - self.kept_at))
         arrived = [i for i, end in enumerate(self._ends) if end == step]

@@ -106,6 +106,8 @@ def _climb(
         except RuntimeError as error:  # torch raises it for all that a capture refuses, and for memory
             recordings.fail(gradient, kind, error, recorder.fails_for_good)
             gradient.take(recording.finite)
+            if seen_by is not None:
+                seen_by(recording.statics[0], done)
             return recording.statics[0], done
         recording.bytes = recorder.bytes
         recordings.keep((kind, samples), recording)

@@ -59,7 +59,6 @@ class Replays:
         if recording is None and recordings.is_due(gradient, (kind, samples), at_once):
             recordings.make_room()
             recording = _Look((x, y), (kind, samples))
-            recordings.keep((kind, samples), recording)
         return recording
 
 
@@ -105,6 +104,7 @@ class _Look(Recording):
         if first:
             self.finite, self.classes = own.finite, own.classes
             self.rely_on(gradient, own.order)
+            recordings.keep(self.key, self)
             return
         try:
             self.replay = recorder.capture(lambda: self._pass(own))

@@ -85,14 +85,16 @@ def pgd(
         random_start: begin at a uniform draw from the ball rather than at x.
         restarts: random starts, at least 1; of several, the worst is kept for each sample: the first whose last iterate
             is misclassified (or hits its target), else the one of highest (or lowest) cross-entropy. 1 as in the paper.
-        graph: "auto" records a whole step (of norm "linf") and replays it: on a GPU as a CUDA graph, which saves its
+        graph: "auto" records a whole step (in "linf") and replays it: on a GPU as a CUDA graph, which saves its
             hundreds of launches; on a CPU as a list of kernels with their memory, which saves Python and autograd
             between them, a sixth of a step on SEW-ResNet18 with 16 samples. For networks of this package's modules that
             nobody watches (but gradient_sparsity), up to 512 samples in a pass (on a CPU 128, and layers that the
             engine computes), from the second attack with such a batch on the same weights, where it has 3 steps or
-            more. Elsewhere, and where recording fails (which is logged once for a network), steps run one by one, to
-            the same result bit for bit on a CPU. A recording serves any eps, alpha and labels; it lives as long as the
-            network, holding the memory of a step, and is made anew where weights have changed. None records nothing.
+            more; on a CPU at once with 12 steps or more. In other norms, and in other attacks, what is recorded on a
+            CPU is looks at the network. Elsewhere, and where recording fails (logged once for a network), steps run one
+            by one, to the same result bit for bit on a CPU. A recording serves any eps, alpha and labels; it
+            lives as long as the network, holding the memory of a step, and is made anew where weights have changed.
+            None records nothing.
 
     Returns:
         The last iterate, like x; |result - x| <= eps holds exactly (in "l2" and "l1" for the norm in float64), and it

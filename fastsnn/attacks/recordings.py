@@ -2,7 +2,8 @@
 
 A recording owns tensors that stay where they are. An attack is copied into them, so that one recording serves a whole
 sweep. It is made when its kind is met for the second time on the same weights (the first batch of a sweep loses little,
-and adversarial training, whose weights always change, records nothing), or at once where an attack has many passes.
+and adversarial training, whose weights always change, records nothing), or at once where one attack has many passes, or
+gradients are counted.
 """
 
 from __future__ import annotations

@@ -116,6 +116,60 @@ def test_walks_apart_end_apart():
     assert [one.unique().tolist() for one in rounds.wanted] == [[30.0], [30.0 + 970 % 2], [30.0 + 970 % 5]]
 
 
+def test_an_end_that_is_passed_over_comes_again():
+    """Three samples stand still from step 6 on and leave; the fourth's round of 4 ends where nobody looks."""
+
+    def iterate(n, who):
+        values = [float(min(n, 6) if i < 3 else 100 + n % 4 if n >= 4 else 50 + n) for i in who]
+        return torch.stack([torch.full((1, 1, 2), value) for value in values])
+
+    for steps in range(45, 70):
+        rounds, who = cycles.Rounds(iterate(0, range(4)), steps, apart=True), list(range(4))
+        while rounds.left:
+            made = 0
+            while not rounds.may_go:
+                made += 2 if made == 0 else 1  # as a recording's warm-up has it
+                rounds(iterate(rounds.start + made, who), made)
+            who = [who[i] for i in rounds.go_on_without(made).tolist()]
+        assert torch.equal(rounds.wanted, iterate(steps, range(4))), steps
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("steps", range(50, 62))
+def test_rounds_that_end_in_a_recording_s_first_steps(monkeypatch, steps, fails):
+    """A walk by a table: the samples that are left over make a recording of their own, or fail to."""
+    net, (x, y) = linear(), images(B=4)
+
+    def step(adv, origin, gradient, eps, alpha, axis, exact, out):
+        moved = adv.clone()
+        for i, value in enumerate(adv[:, 0, 0, 0].tolist()):
+            n = round(value * 64)
+            moved[i] = (min(n + 1, 6) if eps[i] < 0.5 else n + 1 if n < 7 else 4) / 64
+        return moved
+
+    def refused(*_):
+        raise RuntimeError("refused")
+
+    if fails:
+        monkeypatch.setattr(recordings.CpuTape, "capture", refused)
+    else:  # a tape would not note the table
+        monkeypatch.setattr(recordings.CpuTape, "warm_up", lambda self, step: step())
+        monkeypatch.setattr(recordings.CpuTape, "capture", lambda self, step: step)
+        monkeypatch.setattr(recordings.CpuTape, "bytes", 0, raising=False)
+    monkeypatch.setattr("fastsnn.ops.attack_step.step", step)
+    how = {"eps": torch.tensor([0.1, 0.1, 0.1, 0.9]), "steps": steps, "random_start": False}
+    expected = every_step(net, torch.zeros_like(x), y, monkeypatch, graph=None, **how)
+    assert torch.equal(attack(net, torch.zeros_like(x), y, **how), expected)
+
+
+def test_long_attacks_record_no_look_for_their_last_step():
+    clf = tiny()
+    x, y = torch.rand(5, 3, 16, 16), torch.arange(5)
+    for _ in range(3):
+        attack(clf, x, y, steps=60)
+    assert {key[0][0] for key in recordings.of_networks[clf].kept} == {"step"}
+
+
 def test_zero_and_minus_zero_are_two_places():
     rounds = cycles.Rounds(torch.zeros(1, 2), 9, apart=True)
     assert not rounds(-torch.zeros(1, 2), 1)
