@@ -16,6 +16,9 @@ What their arguments mean, wherever an attack's own description does not say oth
     generator   of random numbers; None uses torch's global one. A list holds one for each sample, which makes what
                 becomes of a sample independent of its batch
 
+On a CPU, and for PGD on a GPU, passes through a network of this package are recorded and replayed where it pays, with
+the same bits; see pgd's graph. On a CPU engine=None, or precision="reference", records nothing.
+
 A wrong argument raises a ValueError or a TypeError that names it. The network is left as it was found, also then.
 """
 

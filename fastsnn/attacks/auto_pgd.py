@@ -151,7 +151,7 @@ def auto_steps(ball: Linf | L2, steps: int) -> Callable[[InputGradient, Attempt]
         g, loss, logits = gradient.look(adv, y)
         best, best_g, found = adv.clone(), g.clone(), adv.clone()  # written in place from here on
         best_loss, fooled = loss, gradient.objective.reached(logits, y)
-        size, losses = 2 * eps, torch.zeros(steps, len(y), device=y.device)
+        size, losses = 2 * eps, torch.zeros(steps, len(y), device=y.device, dtype=loss.dtype)
         best_at_check, halved = loss, torch.ones_like(fooled)
         for i in range(steps):
             adv, before = move(adv, before, g, size, 0.75 if i else 1.0), adv

@@ -15,7 +15,7 @@ Draw = Callable[[torch.Tensor], torch.Tensor]
 def numbers(
     kind: Callable[..., torch.Tensor], shape: Sequence[int], axis: int, generator: Generators, device: torch.device
 ) -> torch.Tensor:
-    """Return random numbers of a shape.
+    """Return random numbers of a shape, in float32, as input is.
 
     Args:
         kind: torch.rand or torch.randn.
@@ -29,12 +29,12 @@ def numbers(
         if generator is not None and not isinstance(generator, torch.Generator):
             what = type(generator).__name__
             raise TypeError(f"generator is of type {what}, expected a torch.Generator, a list of them, or None.")
-        return kind(shape, generator=generator, device=device)
+        return kind(shape, generator=generator, device=device, dtype=torch.float32)
     if len(generator) != shape[axis]:
         raise ValueError(f"generator is a list of {len(generator)}, expected {shape[axis]}: one for each sample.")
-    found = torch.empty(shape, device=device)
+    found = torch.empty(shape, device=device, dtype=torch.float32)
     for sample, one in zip(found.unbind(axis), generator, strict=True):
-        sample.copy_(kind(sample.shape, generator=one, device=device))
+        sample.copy_(kind(sample.shape, generator=one, device=device, dtype=torch.float32))
     return found
 
 

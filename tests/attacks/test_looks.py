@@ -87,6 +87,21 @@ ATTACKS = {
 }
 
 
+@pytest.mark.parametrize("name", [*ATTACKS, "square"])
+def test_torch_s_default_type_changes_nothing(net, name):
+    x, y = batch(B=4)
+    y = net(x).argmax(1)
+    made = ATTACKS | {"square": lambda *given: attacks.square(*given[:3], eps=0.05, n_queries=5, generator=generator())}
+    expected = made[name](net, x, y, {})
+    torch.set_default_dtype(torch.float64)
+    try:
+        results = [made[name](net, x, y, {}) for _ in range(3)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for result in results:
+        assert_same(result, expected)
+
+
 def assert_same(results, expected):
     listed = isinstance(results, list)
     for a, b in zip(results if listed else [results], expected if listed else [expected], strict=True):
