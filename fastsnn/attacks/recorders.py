@@ -71,7 +71,7 @@ class CpuTape:
 
     most_samples = 128  # of which 4 % is saved with 64 planes, and a seventh with 16
     only_rearranged, may_count = True, True
-    worth_it = 12  # to record takes as long as is saved by five or six replays
+    worth_it = 12  # to record takes as long as is saved by several replays
     fails_for_good = False
 
     def warm_up(self, step: Step) -> None:

@@ -23,7 +23,6 @@ from fastsnn.engine import batch_size, prepare
 from fastsnn.ops import tape
 
 from ..spikingjelly_networks import batch
-from .networks import settled
 
 HOW = {"eps": 6 / 255, "alpha": 0.01, "steps": 4}
 
@@ -71,16 +70,6 @@ def recorder(monkeypatch, request):
     recorder = request.param()
     monkeypatch.setattr(recordings, "recorder_on", lambda device: recorder)
     return recorder
-
-
-@pytest.fixture(scope="module")
-def shared():
-    return settled()
-
-
-@pytest.fixture
-def net(shared):
-    return copy.deepcopy(shared)
 
 
 @pytest.fixture

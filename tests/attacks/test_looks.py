@@ -22,16 +22,6 @@ from ..spikingjelly_networks import batch
 from .networks import settled, tiny
 
 
-@pytest.fixture(scope="module")
-def shared():
-    return settled()
-
-
-@pytest.fixture
-def net(shared):
-    return copy.deepcopy(shared)
-
-
 @pytest.fixture
 def plays(monkeypatch):
     """Return a list that grows with every replay."""
